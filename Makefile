@@ -1,0 +1,80 @@
+# The one door for developers. Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+# All paths are relative, because make cannot handle a checkout whose path holds a space in any other way.
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL_CHECKOUT := $(PIP) install -qq --no-deps --no-index --no-build-isolation --editable .
+# Workers of the test run. The suite is safe to run in parallel; 0 runs it in one process.
+JOBS ?= 2
+# Options for pytest, such as make test ARGS="-k lease -x".
+ARGS ?=
+# Empty keeps the pins that still fit; make lock UPGRADE=--upgrade takes the newest versions.
+UPGRADE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fmt docs lock wheel clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
+		while IFS='|' read -r verb text; do printf '%-14s %s\n' "$$verb" "$$text"; done
+
+run: .venv/.run-installed ## Start a server with two example agents at work (data in $DORK_HOME, else .dork)
+	@exec env DORK_HOME="$${DORK_HOME:-$$PWD/.dork}" $(BIN)/python examples/run.py
+
+test: .venv/.dev-installed ## Run every test, on SQLite and on a PostgreSQL of its own (JOBS=2, ARGS="-k name")
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: .venv/.dev-installed ## Run linters, types, import contracts, database check and tidy tests; changes nothing
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/dorkos db check
+	$(BIN)/python -m pytest -q tests/tidy
+
+bench: .venv/.dev-installed ## Measure the speeds that docs promise and print them beside the promise
+	$(BIN)/python -m benchmarks
+
+fmt: .venv/.dev-installed ## Format the code and mend what the linter can mend
+	$(BIN)/python -m ruff check --fix-only .
+	$(BIN)/python -m ruff format .
+
+docs: .venv/.dev-installed ## Write docs/reference from the code
+	$(BIN)/python -m scripts.reference
+
+lock: ## Write the lock files from pyproject.toml with uv (UPGRADE=--upgrade takes new versions)
+	scripts/lock $(UPGRADE)
+
+wheel: .venv/.dev-installed ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## Remove .venv, caches and builds (keeps .dork, which is data)
+	rm -rf .venv dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: a second call installs nothing, and works without network. Each is made last, so that an
+# interrupted step runs again.
+.venv/.created: scripts/venv
+	@scripts/venv
+	@touch $@
+
+.venv/.run-needs: .venv/.created requirements.lock requirements-build.lock
+	@echo "Installing what DorkOS needs, from requirements.lock"
+	@$(PIP) install -qq --require-hashes -r requirements.lock -r requirements-build.lock
+	@touch $@
+
+.venv/.run-installed: .venv/.run-needs pyproject.toml
+	@$(INSTALL_CHECKOUT)
+	@touch $@
+
+# The wheels stay in .venv/wheels: the packaging test installs from them.
+.venv/.dev-needs: .venv/.created requirements-dev.lock
+	@echo "Installing what developers need, from requirements-dev.lock"
+	@$(PIP) download -qq --require-hashes -d .venv/wheels -r requirements-dev.lock
+	@$(PIP) install -qq --no-index --find-links .venv/wheels --require-hashes -r requirements-dev.lock
+	@scripts/hooks
+	@touch .venv/.run-needs $@
+
+.venv/.dev-installed: .venv/.dev-needs pyproject.toml
+	@$(INSTALL_CHECKOUT)
+	@touch .venv/.run-installed $@

@@ -1,0 +1,15 @@
+"""`make bench`: measure, and print each number beside its promise."""
+
+from __future__ import annotations
+
+from benchmarks import start
+
+
+def main() -> None:
+    """Run every benchmark."""
+    for row in start.rows():
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
