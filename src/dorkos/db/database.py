@@ -1,0 +1,129 @@
+"""`Database`, the one door to stored state: `read` and `write`, the same on both engines."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from dorkos.db.schema.system import events
+
+log = logging.getLogger("dorkos.db")
+
+T = TypeVar("T")
+
+Query = Callable[[sa.Connection], T]
+
+
+@dataclass(frozen=True, slots=True)
+class EmittedEvent:
+    """An event that a change wants committed with itself. `data` is a JSON object."""
+
+    kind: str
+    entity_id: str
+    data: Mapping[str, object]
+    actor: str | None
+
+
+class Transaction:
+    """What a change works with: statements, the time, and the events that go with it.
+
+    A change must be synchronous, short (about 500 rows; bulk work comes in chunks), free of network and
+    other side effects, and safe to run again: the engine repeats it after a conflict or when its batch
+    was lost. It never catches a database error: on PostgreSQL the transaction is broken by then.
+    """
+
+    def __init__(self, connection: sa.Connection, now: Callable[[], datetime]) -> None:
+        """Wrap one open transaction. `now` is the clock that leases and cursors are measured by."""
+        self._connection = connection
+        self._now = now
+        self.events: list[EmittedEvent] = []
+
+    def execute(
+        self,
+        statement: sa.Executable,
+        parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> sa.CursorResult[Any]:
+        """Run one statement in this transaction."""
+        return self._connection.execute(statement, parameters)
+
+    def now(self) -> datetime:
+        """The time of this change: the injected clock on SQLite, the database's on PostgreSQL.
+
+        Several servers share a PostgreSQL and their clocks differ; leases and cursors compare only
+        times from here.
+        """
+        return self._now()
+
+    def emit(
+        self, kind: str, entity_id: str, data: Mapping[str, object] | None = None, *, actor: str | None = None
+    ) -> None:
+        """Record that something changed. The event is stored with this change or not at all."""
+        self.events.append(EmittedEvent(kind, entity_id, dict(data or {}), actor))
+
+    def store_events(self) -> None:
+        """Insert what was emitted. Called by the engine as the last statement of the change."""
+        if not self.events:
+            return
+        at = self.now()
+        self.execute(
+            events.insert(),
+            [
+                {"kind": e.kind, "entity_id": e.entity_id, "actor": e.actor, "at": at, "data": e.data}
+                for e in self.events
+            ],
+        )
+
+
+Change = Callable[[Transaction], T]
+
+
+class Database(ABC):
+    """Stored state. Reads see one snapshot each; a write returns after its commit was synced to disk."""
+
+    dialect: str
+
+    def __init__(self) -> None:
+        """Begin with nobody listening for commits."""
+        self._listeners: list[Callable[[], None]] = []
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect. The schema must be up to date: see `dorkos.db.migrate`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes that were accepted, then disconnect. Safe to call again."""
+
+    @abstractmethod
+    async def read(self, query: Query[T]) -> T:
+        """Run `query` in a thread on a snapshot of its own. It never blocks a writer."""
+
+    @abstractmethod
+    async def write(self, change: Change[T]) -> T:
+        """Apply `change` atomically and durably, and return what it returned.
+
+        Returns only after a successful, synced commit. If `change` raises, nothing of it is stored and
+        the exception comes out here. A cancelled caller does not cancel its change. Raises
+        `outcome_unknown` when a connection broke during COMMIT (PostgreSQL only).
+        """
+
+    def on_events(self, listener: Callable[[], None]) -> None:
+        """Call `listener`, in the event loop, after commits that stored events in this process.
+
+        It is a hint to look, not a message: it may come late, once for many commits, or (for another
+        server's commits) not at all. Correctness comes from reading positions.
+        """
+        self._listeners.append(listener)
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:  # A listener's fault must not look like the writer's.
+                log.exception("a listener for committed events failed")

@@ -1,0 +1,153 @@
+"""Opening connections: the one place that names drivers, sets pragmas and reads them back.
+
+SQLite 3.7.0 to 3.51.2 can lose committed WAL transactions when two connections write or checkpoint at
+once (fixed in 3.51.3). `Database` avoids it by construction, with one connection that writes and
+checkpoints; the `pysqlite3` wheel brings a newer SQLite besides. Where no wheel exists the standard
+module serves, behind the same rules.
+"""
+
+from __future__ import annotations
+
+import importlib
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool, QueuePool
+
+from dorkos.errors import DorkError, ErrorCode
+
+# "DORK" in ASCII: tells our files from any other SQLite file.
+APPLICATION_ID = 0x444F524B
+SQLITE_FLOOR = (3, 51, 3)
+BUSY_TIMEOUT_MS = 5000
+_JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Role(StrEnum):
+    """What a SQLite connection is for."""
+
+    WRITER = "writer"
+    READER = "reader"
+
+
+def sqlite_driver() -> ModuleType:
+    """The SQLite driver: `pysqlite3` where it is installed, else the standard module."""
+    try:
+        return importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return importlib.import_module("sqlite3.dbapi2")
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """The version of the SQLite library in use, such as (3, 51, 3)."""
+    version: tuple[int, ...] = sqlite_driver().sqlite_version_info
+    return version
+
+
+def sqlite_engine(path: Path, role: Role) -> sa.Engine:
+    """An engine over one SQLite file, which must exist unless `role` is WRITER.
+
+    Transactions are begun by hand with BEGIN (reader) or BEGIN IMMEDIATE (writer): the driver's own
+    rules would begin them late and commit behind our back before DDL.
+    """
+    driver = sqlite_driver()
+    mode = "rwc" if role is Role.WRITER else "rw"
+    # A path may hold `?`, `#` or `%`, which mean something in a URI.
+    uri = f"file:{quote(str(path))}?mode={mode}"
+
+    def connect() -> object:
+        # The transaction is ours to begin, hence no isolation level; threads are kept apart by the pool.
+        return driver.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+        )
+
+    engine = sa.create_engine(
+        "sqlite://",
+        module=driver,
+        creator=connect,
+        poolclass=NullPool if role is Role.WRITER else QueuePool,
+        **({} if role is Role.WRITER else {"pool_size": 4, "max_overflow": 0}),
+    )
+    event.listen(engine, "connect", lambda raw, _record: _prepare_sqlite(raw, role))
+    begin = "BEGIN IMMEDIATE" if role is Role.WRITER else "BEGIN"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:
+    """An engine over a PostgreSQL URL. Raises `driver_missing` when psycopg is not installed."""
+    try:
+        importlib.import_module("psycopg")
+    except ImportError as fault:
+        raise DorkError(
+            ErrorCode.DRIVER_MISSING,
+            "PostgreSQL needs the psycopg driver, which is not installed.",
+            hint="Install it with: pip install 'dorkos[postgres]'",
+        ) from fault
+    engine = sa.create_engine(
+        postgres_url(url),
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": 10, "application_name": "dorkos"},
+    )
+    # Times come back in UTC whatever the server's or the client's zone is.
+    event.listen(engine, "connect", lambda raw, _record: _set_utc(raw))
+    return engine
+
+
+def postgres_url(url: str) -> URL:
+    """The URL with our driver, whichever of the usual schemes it was given with."""
+    return make_url(url).set(drivername="postgresql+psycopg")
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a `database.url` setting names PostgreSQL."""
+    return url.split(":", 1)[0].split("+", 1)[0] in ("postgres", "postgresql")
+
+
+def _prepare_sqlite(raw: object, role: Role) -> None:
+    cursor = raw.cursor()  # type: ignore[attr-defined]  # The driver's connection has no common type.
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    if role is Role.WRITER:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone stops at the drive's cache.
+        cursor.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
+    else:
+        cursor.execute("PRAGMA query_only = ON")
+        # Only the writer checkpoints; see the module.
+        cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA trusted_schema = OFF")
+    for pragma, expected in _expected_pragmas(role).items():
+        actual = cursor.execute(f"PRAGMA {pragma}").fetchone()[0]
+        if actual != expected:
+            raise DorkError(
+                ErrorCode.DATABASE_READONLY,
+                f"SQLite did not accept PRAGMA {pragma} = {expected} (it answers {actual}).",
+                hint="A network file system or a read-only directory does this; use a local disk.",
+            )
+    cursor.close()
+
+
+def _expected_pragmas(role: Role) -> dict[str, object]:
+    expected: dict[str, object] = {"foreign_keys": 1, "trusted_schema": 0, "busy_timeout": BUSY_TIMEOUT_MS}
+    if role is Role.WRITER:
+        expected |= {"journal_mode": "wal", "synchronous": 2}
+    else:
+        expected |= {"query_only": 1}
+    return expected
+
+
+def _set_utc(raw: object) -> None:
+    cursor = raw.cursor()  # type: ignore[attr-defined]  # The driver's connection has no common type.
+    cursor.execute("SET TIME ZONE 'UTC'")
+    cursor.close()
+    raw.commit()  # type: ignore[attr-defined]  # As above.

@@ -1,0 +1,212 @@
+"""Bringing a database up to date before it is used, or refusing it with nothing changed.
+
+One story on both engines: find out what the database is, compare its ledger with the migration files,
+snapshot what could be lost, apply what waits, and compare the live schema with the declared one. With
+nothing pending this is a few reads, and neither Alembic nor any revision is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dorkos.clock import Clock
+from dorkos.db.apply import AppliedMigration, apply_pending, read_ledger
+from dorkos.db.connections import WAIT_MS, migrating_postgres, migrating_sqlite
+from dorkos.db.drift import catalogue, live_differences
+from dorkos.db.ledger import MIGRATIONS, LedgerEntry, Revision, ledger_table, pending, revisions
+from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
+from dorkos.db.schema.system import system_state
+from dorkos.db.schema.tables import metadata
+from dorkos.db.snapshot import take_snapshot
+from dorkos.errors import DorkError, ErrorCode
+
+# Held while one server migrates a PostgreSQL database. The number is arbitrary and ours.
+_MIGRATE_LOCK = 0x444F524B_0002
+_NO_SNAPSHOT = "PostgreSQL: no snapshot was taken. Back up with pg_dump before upgrades that matter."
+_FACTS = ("epoch", "schema_fingerprint")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a database is to be led: the folder of revisions, and the schema they must arrive at."""
+
+    directory: Path = MIGRATIONS
+    declared: sa.MetaData = metadata
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationReport:
+    """What was done. `snapshot` is the verified copy made before, if there was anything to lose.
+
+    `notes` is what a person should read: the remarks of all migrations, and what was left undone.
+    """
+
+    applied: tuple[AppliedMigration, ...] = ()
+    snapshot: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """How far a database is: what was applied, and the ids that wait."""
+
+    applied: tuple[LedgerEntry, ...]
+    pending: tuple[str, ...]
+
+
+Progress = Callable[[str], None]
+
+
+def migrate_sqlite(
+    path: Path, *, backups: Path, clock: Clock, progress: Progress | None = None, plan: Plan | None = None
+) -> MigrationReport:
+    """Make or upgrade the SQLite file at `path`; its folder must exist. Blocking.
+
+    Idempotent; two processes may call it at once. Refuses, with nothing changed, whatever
+    `dorkos.db.probe` and `dorkos.db.ledger.pending` refuse. Raises `snapshot_failed` before anything was
+    applied, `migration_failed` with that migration rolled back, `database_drift` when the schema that
+    results is not the declared one. `backups` receives a snapshot if the database exists and changes.
+    """
+    plan, say = plan or Plan(), progress or _silent
+    known = revisions(plan.directory)
+    state = probe_sqlite(path)
+    waiting = pending(known, state.entries if state else ())
+    if state is not None and not waiting and _is_settled(state):
+        return MigrationReport()
+    snapshot = None
+    if state is not None and state.entries and waiting:
+        say("Taking a snapshot")
+        snapshot = take_snapshot(path, backups, now=clock.now(), last_id=state.entries[-1].id)
+        say(f"Snapshot: {snapshot}")
+    with migrating_sqlite(path) as connection:
+        applied = apply_pending(connection, known, clock=clock, say=say)
+        _settle(connection, plan.declared)
+    return MigrationReport(applied, snapshot, _remarks(applied))
+
+
+def migrate_postgres(
+    url: str, *, clock: Clock, progress: Progress | None = None, plan: Plan | None = None
+) -> MigrationReport:
+    """Make or upgrade our tables in the current schema of a PostgreSQL database. Blocking.
+
+    Idempotent; servers that start together wait for one another. Takes no snapshot and says so. Raises
+    as `migrate_sqlite` does, `database_unreachable`, or `database_busy` after waiting for a minute.
+    """
+    plan, say = plan or Plan(), progress or _silent
+    known = revisions(plan.directory)
+    with migrating_postgres(url) as connection:
+        entries, settled = _postgres_state(connection, plan.declared)
+        waiting = pending(known, entries)
+        if not waiting and settled:
+            return MigrationReport()
+        with connection.begin():
+            connection.exec_driver_sql(f"SET lock_timeout = {WAIT_MS}")
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATE_LOCK)))
+        applied = apply_pending(connection, known, clock=clock, say=say)
+        _settle(connection, plan.declared)
+    told = (_NO_SNAPSHOT,) if entries and applied else ()
+    return MigrationReport(applied, notes=(*told, *_remarks(applied)))
+
+
+def status_sqlite(path: Path, *, plan: Plan | None = None) -> MigrationStatus:
+    """How far the file is. Changes nothing and makes no file. Refuses what `migrate_sqlite` refuses."""
+    state = probe_sqlite(path)
+    return _status(revisions((plan or Plan()).directory), state.entries if state else ())
+
+
+def status_postgres(url: str, *, plan: Plan | None = None) -> MigrationStatus:
+    """How far the database is. Changes nothing. Refuses what `migrate_postgres` refuses."""
+    plan = plan or Plan()
+    with migrating_postgres(url) as connection:
+        entries, _ = _postgres_state(connection, plan.declared)
+    return _status(revisions(plan.directory), entries)
+
+
+def _status(known: tuple[Revision, ...], applied: tuple[LedgerEntry, ...]) -> MigrationStatus:
+    return MigrationStatus(applied, tuple(revision.id for revision in pending(known, applied)))
+
+
+def _remarks(applied: tuple[AppliedMigration, ...]) -> tuple[str, ...]:
+    return tuple(f"{migration.id}: {note}" for migration in applied for note in migration.notes)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _postgres_state(connection: sa.Connection, declared: sa.MetaData) -> tuple[tuple[LedgerEntry, ...], bool]:
+    """The ledger, and whether schema and facts are as the last migration left them."""
+    with connection.begin():
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise _foreign_postgres(f"is encoded in {encoding}, which cannot hold every text")
+        inspector = sa.inspect(connection)
+        present = set(inspector.get_table_names())
+        if ledger_table.name not in present:
+            ours = sorted(present & declared.tables.keys())
+            if ours:
+                raise _foreign_postgres(f"has tables of the same names that are not ours ({', '.join(ours)})")
+            return (), False
+        columns = {column["name"] for column in inspector.get_columns(ledger_table.name)}
+        if columns != set(ledger_table.columns.keys()):
+            raise _foreign_postgres(f"has a table {ledger_table.name} that is not ours")
+        entries = read_ledger(connection)
+        facts: dict[str, str] = {}
+        if system_state.name in present:
+            facts = _read_facts(connection)
+        return entries, "epoch" in facts and facts.get("schema_fingerprint") == _fingerprint(connection)
+
+
+def _foreign_postgres(reason: str) -> DorkError:
+    return DorkError(
+        ErrorCode.DATABASE_FOREIGN,
+        f"The PostgreSQL database {reason}. Nothing was changed.",
+        hint="Give DorkOS a database of its own: createdb -E UTF8 -T template0 dorkos",
+    )
+
+
+def _is_settled(state: SqliteState) -> bool:
+    return "epoch" in state.facts and state.facts.get("schema_fingerprint") == state.fingerprint
+
+
+def _settle(connection: sa.Connection, declared: sa.MetaData) -> None:
+    """Prove that the schema is the declared one, and note the proof, so that the next start is quick."""
+    with connection.begin():
+        wrong = live_differences(connection, declared)
+        if wrong:
+            raise DorkError(
+                ErrorCode.DATABASE_DRIFT,
+                f"The schema of the database is not the declared one: {'; '.join(wrong[:5])}.",
+                hint="Somebody changed the tables by hand. Undo that, or restore a snapshot.",
+                details={"differences": wrong},
+            )
+        if system_state.name not in declared.tables:
+            return
+        facts = _read_facts(connection)
+        wanted = {
+            "epoch": facts.get("epoch") or secrets.token_hex(6),
+            "schema_fingerprint": _fingerprint(connection),
+        }
+        for key in _FACTS:
+            if facts.get(key) != wanted[key]:
+                connection.execute(system_state.delete().where(system_state.c.key == key))
+                connection.execute(system_state.insert().values(key=key, value=wanted[key]))
+
+
+def _read_facts(connection: sa.Connection) -> dict[str, str]:
+    query = sa.select(system_state.c.key, system_state.c.value).where(system_state.c.key.in_(_FACTS))
+    return {row.key: row.value for row in connection.execute(query)}
+
+
+def _fingerprint(connection: sa.Connection) -> str:
+    if connection.dialect.name == "sqlite":
+        raw = connection.connection.dbapi_connection
+        return fingerprint(raw)  # type: ignore[arg-type]  # SQLAlchemy knows it by a narrower protocol.
+    facts = sorted((table, sorted(facts.items())) for table, facts in catalogue(connection).items())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""What a SQLite file is, found out without leaving a trace: no file made, no journal, no write.
+
+The order matters. A file that is not ours is told apart before anything opens it for writing, since
+that alone would switch its journal mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.ledger import LedgerEntry
+from dorkos.errors import DorkError, ErrorCode
+
+if TYPE_CHECKING:
+    import sqlite3
+
+LINEAGE_LEDGER = "__drizzle_migrations"
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+_UNREADABLE = ("malformed", "not a database", "disk i/o error")
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteState:
+    """One of our databases: its ledger, the fingerprint of its schema now, and `system_state`'s facts."""
+
+    entries: tuple[LedgerEntry, ...]
+    fingerprint: str
+    facts: Mapping[str, str]
+
+
+def probe_sqlite(path: Path) -> SqliteState | None:
+    """The state of our database at `path`, or None where a new one may be made.
+
+    Raises `database_foreign`, `database_lineage`, `database_corrupt`, or `database_unreachable` when the
+    file exists but cannot be read, which says nothing about its health.
+    """
+    header = _read_header(path)
+    if header is None:
+        if _has_content(_beside(path, "-wal")):
+            raise _corrupt(
+                path,
+                "is empty, but a write-ahead log with data lies beside it",
+                "Put back the file that this -wal belongs to, or restore a backup. Do not delete the -wal.",
+            )
+        return None
+    application_id = _check_header(path, header)
+    with _reading(path, application_id) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        names = {name for (name,) in tables}
+        if LINEAGE_LEDGER in names:
+            raise DorkError(
+                ErrorCode.DATABASE_LINEAGE,
+                f"{path} was written by DorkOS for Node, and this version cannot take it over yet. "
+                "Nothing was changed.",
+                hint="Give DorkOS a directory of its own with --home; keep this one for a version that can.",
+            )
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application_id != APPLICATION_ID:
+            if names or application_id != 0:
+                raise _foreign(path)
+            return None
+        if "schema_ledger" not in names:
+            raise _corrupt(path, "bears the mark of DorkOS but holds no record of its migrations")
+        return _read_state(connection, names)
+
+
+def connect_read_only(path: Path, *, immutable: bool) -> sqlite3.Connection:
+    """A raw connection that cannot write. `immutable` also promises that nobody else does: then not even
+    the side files of a write-ahead log are made, and none is read."""
+    connection: sqlite3.Connection = sqlite_driver().connect(
+        f"file:{quote(str(path))}?mode=ro{'&immutable=1' if immutable else ''}",
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+    )
+    return connection
+
+
+def connect_to_ours(path: Path) -> sqlite3.Connection:
+    """A raw connection that cannot write, to a database of ours, whether or not a server has it open."""
+    in_use = _has_content(_beside(path, "-wal")) or _beside(path, "-shm").exists()
+    return connect_read_only(path, immutable=not in_use)
+
+
+def fingerprint(connection: sqlite3.Connection) -> str:
+    """A digest of the whole schema text. Equal means unchanged; unequal asks for a closer look."""
+    rows = connection.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema "
+        "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name"
+    )
+    return hashlib.sha256(repr(rows.fetchall()).encode()).hexdigest()
+
+
+def _read_state(connection: sqlite3.Connection, names: set[str]) -> SqliteState:
+    entries = connection.execute("SELECT id, checksum, version FROM schema_ledger ORDER BY id").fetchall()
+    facts: dict[str, str] = {}
+    if "system_state" in names:
+        facts = dict(
+            connection.execute(
+                "SELECT key, value FROM system_state WHERE key IN ('epoch', 'schema_fingerprint')"
+            )
+        )
+    return SqliteState(tuple(LedgerEntry(*entry) for entry in entries), fingerprint(connection), facts)
+
+
+def _read_header(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEADER_BYTES) or None
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        raise DorkError(
+            ErrorCode.DATABASE_UNREACHABLE,
+            f"{path} cannot be read: {fault.strerror}.",
+            hint="Check that it is a file and that you may read it. Nothing was changed.",
+        ) from fault
+
+
+def _check_header(path: Path, header: bytes) -> int:
+    """The application id that the file names, after the checks that need no SQLite."""
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise _corrupt(path, "is not a SQLite database")
+    application_id: int = struct.unpack_from(">I", header, 68)[0]
+    return application_id
+
+
+@contextmanager
+def _reading(path: Path, application_id: int) -> Iterator[sqlite3.Connection]:
+    try:
+        if application_id == APPLICATION_ID:
+            with closing(connect_to_ours(path)) as connection:
+                yield connection
+        else:
+            with _reading_untouched(path) as connection:
+                yield connection
+    except sqlite_driver().DatabaseError as fault:
+        if any(word in str(fault).lower() for word in _UNREADABLE):
+            raise _corrupt(path, f"cannot be read by SQLite ({fault})") from fault
+        raise DorkError(
+            ErrorCode.DATABASE_BUSY,
+            f"{path} could not be opened: {fault}.",
+            hint="Close the program that has it open.",
+        ) from fault
+
+
+@contextmanager
+def _reading_untouched(path: Path) -> Iterator[sqlite3.Connection]:
+    """Read somebody else's file, or a newborn of ours whose mark is still in its log alone.
+
+    Opening the log would leave side files. What stands outside it decides; only where nothing does, a
+    copy is opened with its log, which cannot be large then.
+    """
+    with closing(connect_read_only(path, immutable=True)) as outside:
+        tables = outside.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if tables or not _has_content(_beside(path, "-wal")):
+            yield outside
+            return
+    with tempfile.TemporaryDirectory(prefix="dorkos-") as folder:
+        copy = Path(folder) / "copy.db"
+        shutil.copyfile(path, copy)
+        shutil.copyfile(_beside(path, "-wal"), _beside(copy, "-wal"))
+        with closing(connect_read_only(copy, immutable=False)) as connection:
+            yield connection
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _foreign(path: Path) -> DorkError:
+    return DorkError(
+        ErrorCode.DATABASE_FOREIGN,
+        f"{path} is a SQLite database of another program. Nothing was changed.",
+        hint="Give DorkOS a directory of its own with --home.",
+    )
+
+
+def _corrupt(
+    path: Path, what: str, hint: str = "Restore a snapshot from the backups folder. Nothing was changed."
+) -> DorkError:
+    return DorkError(ErrorCode.DATABASE_CORRUPT, f"{path} {what}.", hint=hint)

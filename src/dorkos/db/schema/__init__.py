@@ -1,0 +1,1 @@
+"""Tables as they are declared now; migrations must lead to exactly this."""

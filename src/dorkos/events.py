@@ -1,0 +1,182 @@
+"""Committed events, from the `events` table to whoever watches in this process.
+
+A change and its event are one commit, so a watcher sees exactly what is stored. Each watcher has a
+cursor, `epoch:position`. The feed keeps the newest events in memory for all of them; one that has
+fallen behind reads from the table. Nothing is queued per watcher, so a slow one costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Database
+from dorkos.db.schema.system import events, system_state
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.lifecycle import Loop
+
+# What each kind says. The part before the first dot is the topic.
+EVENT_KINDS = {
+    "pulse.schedule.created": "A schedule was created.",
+    "pulse.schedule.updated": "A schedule was edited, paused or resumed.",
+    "pulse.schedule.deleted": "A schedule was deleted.",
+    "pulse.slot.decided": "A due instant, or a span of them, got its verdict.",
+    "pulse.run.queued": "A run waits for a free place.",
+    "pulse.run.started": "A run was claimed by a server.",
+    "pulse.run.output": "A run printed something.",
+    "pulse.run.cancel_requested": "Somebody asked to cancel a run.",
+    "pulse.run.finished": "A run reached a final state.",
+    "relay.endpoint.opened": "A mailbox was opened.",
+    "relay.endpoint.closed": "A mailbox was closed.",
+    "relay.message.published": "A message was stored for its recipients.",
+    "relay.delivery.claimed": "A message was claimed from a mailbox.",
+    "relay.delivery.acked": "A message was acknowledged: delivered.",
+    "relay.delivery.nacked": "A message was given back, to be delivered again.",
+    "relay.message.dead_lettered": "A message stopped; the reason is in the data.",
+    "mesh.agent.registered": "An agent was registered.",
+    "mesh.agent.updated": "A registered agent's record changed.",
+    "mesh.agent.unregistered": "An agent was removed.",
+    "mesh.path.denied": "A path was denied.",
+    "mesh.path.allowed": "A denial was lifted.",
+    "system.node.started": "A server started.",
+    "system.node.stopped": "A server stopped.",
+}
+
+_PAGE = 500
+_MEMORY = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One committed state change. `data` is a JSON object; positions strictly increase, with gaps."""
+
+    position: int
+    kind: str
+    entity_id: str
+    actor: str | None
+    at: datetime
+    data: dict[str, object]
+
+    @property
+    def topic(self) -> str:
+        """The subsystem it belongs to: pulse, relay, mesh or system."""
+        return self.kind.split(".", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in one history of events. A restore starts a new epoch, and old cursors mean nothing then."""
+
+    epoch: str
+    position: int
+
+    def __str__(self) -> str:
+        """The form used as SSE id."""
+        return f"{self.epoch}:{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read `epoch:position`. Raises `invalid_cursor`."""
+        epoch, _, position = text.rpartition(":")
+        if not epoch or not position.isascii() or not position.isdigit() or len(position) > 18:
+            raise DorkError(
+                ErrorCode.INVALID_CURSOR,
+                f"{text!r} is not an event cursor.",
+                hint="Use the `id` of an event you received, or leave it out to begin with what happens next.",
+            )
+        return cls(epoch, int(position))
+
+
+class EventFeed(Loop):
+    """Tails the `events` table and wakes the watchers."""
+
+    def __init__(self, database: Database, *, interval_s: float = 1.0) -> None:
+        """`interval_s` bounds how late events of other servers are seen."""
+        super().__init__("events", interval_s=interval_s)
+        self._database = database
+        self._recent: deque[Event] = deque(maxlen=_MEMORY)
+        self._arrived = asyncio.Event()
+        self.head = Cursor("", 0)
+
+    async def start(self) -> None:
+        """Find the newest position, then follow."""
+        self.head = await self._database.read(_head)
+        self._database.on_events(self.wake)
+        await super().start()
+
+    async def stop(self) -> None:
+        """End, and end every watcher with it."""
+        await super().stop()
+        self._arrived.set()
+
+    async def work(self) -> float | None:
+        """Take in what was committed since."""
+        while True:
+            found = await self._database.read(partial(_after, position=self.head.position, limit=_PAGE))
+            if found:
+                self._recent.extend(found)
+                self.head = Cursor(self.head.epoch, found[-1].position)
+                self._arrived.set()
+                self._arrived = asyncio.Event()
+            if len(found) < _PAGE:
+                return None
+
+    async def watch(self, after: Cursor | None = None) -> AsyncIterator[Event]:
+        """Every event after the cursor, in order, without gaps; without a cursor, what happens from now.
+
+        Ends when the feed stops. A cursor of another epoch raises `invalid_cursor`: the caller must take a
+        snapshot and begin anew. One ahead of what this server has seen waits until it gets there.
+        """
+        position = self.start_of(after)
+        while not self.stopping:
+            arrived = self._arrived
+            found = self._from_memory(position)
+            if found is None:
+                found = await self._database.read(partial(_after, position=position, limit=_PAGE))
+            for event in found:
+                yield event
+                position = event.position
+            if not found:
+                await arrived.wait()
+
+    def start_of(self, after: Cursor | None) -> int:
+        """The position to begin after. Raises `invalid_cursor` for one that is not of this history."""
+        if after is None:
+            return self.head.position
+        if after.epoch != self.head.epoch:
+            raise DorkError(
+                ErrorCode.INVALID_CURSOR,
+                f"The cursor {after} belongs to another history of this database.",
+                hint="Read the current state, then follow without a cursor.",
+            )
+        return after.position
+
+    def _from_memory(self, position: int) -> list[Event] | None:
+        """Events after `position`, or None if memory does not reach back that far."""
+        if position >= self.head.position:
+            return []
+        if not self._recent or self._recent[0].position > position + 1:
+            return None
+        return [event for event in self._recent if event.position > position]
+
+
+def _head(connection: sa.Connection) -> Cursor:
+    epoch = connection.execute(
+        sa.select(system_state.c.value).where(system_state.c.key == "epoch")
+    ).scalar_one()
+    newest = connection.execute(sa.select(sa.func.max(events.c.position))).scalar()
+    return Cursor(epoch, newest or 0)
+
+
+def _after(connection: sa.Connection, position: int, limit: int) -> list[Event]:
+    statement = sa.select(events).where(events.c.position > position).order_by(events.c.position).limit(limit)
+    return [
+        Event(row.position, row.kind, row.entity_id, row.actor, row.at, row.data)
+        for row in connection.execute(statement)
+    ]

@@ -1,0 +1,72 @@
+"""This server as a node: what identifies the process, so that another can tell whether it is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from dorkos import __version__
+from dorkos.db.database import Transaction
+from dorkos.db.schema.system import nodes
+from dorkos.ids import new_id
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One life of one server process. `id` is the owner named in its leases."""
+
+    id: str
+    host: str
+    boot_id: str
+    pid: int
+
+
+def this_node() -> Node:
+    """A node for the current process, with a new id: a restarted server is another node."""
+    return Node(new_id(), socket.gethostname(), current_boot_id(), os.getpid())
+
+
+def current_boot_id() -> str:
+    """What tells this boot of the machine from the next. Process ids mean nothing across boots."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return f"boot-{int(psutil.boot_time())}"
+
+
+def process_started_at(pid: int) -> str | None:
+    """When the process started, as text that compares equal for the same process only; None if it is gone."""
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def record_start(tx: Transaction, node: Node) -> None:
+    """Store that this server started."""
+    now = tx.now()
+    tx.execute(
+        nodes.insert(),
+        {
+            "id": node.id,
+            "host": node.host,
+            "boot_id": node.boot_id,
+            "pid": node.pid,
+            "version": __version__,
+            "started_at": now,
+            "heartbeat_at": now,
+        },
+    )
+    tx.emit("system.node.started", node.id, {"host": node.host, "pid": node.pid, "version": __version__})
+
+
+def record_stop(tx: Transaction, node: Node) -> None:
+    """Store that this server stopped in good order."""
+    tx.execute(nodes.update().where(nodes.c.id == node.id).values(stopped_at=tx.now()))
+    tx.emit("system.node.stopped", node.id)

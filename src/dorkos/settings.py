@@ -1,0 +1,293 @@
+"""Typed settings. Precedence: flag, then environment, then `config.json`, then default.
+
+One function decides for every setting, and says which source won, so that "off" in the environment is
+as good as "on". Keys unknown to this version are kept in the file and ignored; a file that cannot be
+read is a refusal, never a reason to start with defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from dorkos.errors import DorkError, ErrorCode
+
+T = TypeVar("T")
+
+_HOME = ".dork"
+
+
+def _setting(default: T, env: str, meaning: str, **rules: Any) -> T:
+    field: T = Field(
+        default, description=meaning, json_schema_extra={"env": env}, validate_default=False, **rules
+    )
+    return field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class ServerSettings(_Section):
+    """Where the server listens and which paths it may touch."""
+
+    host: str = _setting("127.0.0.1", "DORKOS_HOST", "Address the server binds to.", min_length=1)
+    port: int = _setting(4242, "DORKOS_PORT", "TCP port of the server; 0 picks a free one.", ge=0, le=65535)
+    boundary: Path | None = _setting(
+        None,
+        "DORKOS_BOUNDARY",
+        "Directory that every path given to the server must lie in; empty means the user's home directory.",
+    )
+    max_body_bytes: int = _setting(
+        2 * 1024 * 1024,
+        "DORKOS_MAX_BODY_BYTES",
+        "Largest request body, in bytes.",
+        ge=1024,
+        le=64 * 1024 * 1024,
+    )
+    max_streams: int = _setting(
+        200, "DORKOS_MAX_STREAMS", "Most event streams open at once.", ge=1, le=10_000
+    )
+
+
+class DatabaseSettings(_Section):
+    """Where state is kept."""
+
+    url: str | None = _setting(
+        None,
+        "DORKOS_DATABASE_URL",
+        "PostgreSQL URL; empty means the SQLite file `dork.db` in the data directory.",
+    )
+
+
+class SchedulerSettings(_Section):
+    """Pulse."""
+
+    enabled: bool = _setting(True, "DORKOS_PULSE_ENABLED", "Whether schedules fire and queued runs start.")
+    timezone: str | None = _setting(
+        None,
+        "DORKOS_TIMEZONE",
+        "IANA zone of schedules that name none; empty means the machine's zone.",
+    )
+    max_concurrent_runs: int = _setting(
+        3,
+        "DORKOS_MAX_CONCURRENT_RUNS",
+        "Runs at work at once on this server; more wait queued.",
+        ge=1,
+        le=1000,
+    )
+    lease_seconds: int = _setting(
+        30, "DORKOS_RUN_LEASE_SECONDS", "How long a run stays claimed without a sign of life.", ge=5, le=3600
+    )
+    default_max_runtime_ms: int = _setting(
+        3_600_000,
+        "DORKOS_DEFAULT_MAX_RUNTIME_MS",
+        "Deadline of a run whose schedule names none, in milliseconds.",
+        ge=1000,
+    )
+    max_output_bytes: int = _setting(
+        10 * 1024 * 1024, "DORKOS_MAX_OUTPUT_BYTES", "Most output kept of one run, in bytes.", ge=4096
+    )
+
+
+class RelaySettings(_Section):
+    """Relay."""
+
+    enabled: bool = _setting(
+        True, "DORKOS_RELAY_ENABLED", "Whether messages start runs; publishing and claiming always work."
+    )
+    max_message_bytes: int = _setting(
+        1024 * 1024, "DORKOS_MAX_MESSAGE_BYTES", "Largest message payload as JSON, in bytes.", ge=1024
+    )
+    max_mailbox_size: int = _setting(
+        1000, "DORKOS_MAX_MAILBOX_SIZE", "Most pending messages in one mailbox.", ge=1
+    )
+    lease_seconds: int = _setting(
+        60, "DORKOS_DELIVERY_LEASE_SECONDS", "How long a claimed message waits for its ack.", ge=1, le=86_400
+    )
+    max_attempts: int = _setting(
+        5, "DORKOS_MAX_ATTEMPTS", "Claims of a message before it becomes a dead letter.", ge=1, le=100
+    )
+    message_ttl_seconds: int = _setting(
+        3600,
+        "DORKOS_MESSAGE_TTL_SECONDS",
+        "How long a message may wait when its sender names no expiry.",
+        ge=1,
+    )
+    max_hops: int = _setting(
+        5, "DORKOS_MAX_HOPS", "Messages in one chain of cause and effect before it is stopped.", ge=1, le=1000
+    )
+
+
+class MeshSettings(_Section):
+    """Mesh."""
+
+    enabled: bool = _setting(True, "DORKOS_MESH_ENABLED", "Whether discovery may run.")
+    scan_roots: list[Path] = _setting(
+        [],
+        "DORKOS_SCAN_ROOTS",
+        "Directories that discovery searches when none is named, separated by `:` in the environment.",
+    )
+
+
+class LoggingSettings(_Section):
+    """Logging."""
+
+    level: str = _setting(
+        "info",
+        "DORKOS_LOG_LEVEL",
+        "fatal, error, warn, info, debug or trace.",
+        pattern="^(fatal|error|warn|info|debug|trace)$",
+    )
+
+
+class Settings(_Section):
+    """All settings of one process, immutable."""
+
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    relay: RelaySettings = RelaySettings()
+    mesh: MeshSettings = MeshSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as documentation and `dorkos config` show it."""
+
+    key: str
+    env: str
+    default: object
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """Settings together with where each value came from: flag, environment, file or default."""
+
+    values: Settings
+    sources: Mapping[str, str]
+
+
+def _rows() -> tuple[SettingRow, ...]:
+    rows = []
+    for section_name, section in Settings.model_fields.items():
+        model = section.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        for name, field in model.model_fields.items():
+            extra = field.json_schema_extra
+            assert isinstance(extra, dict)
+            rows.append(
+                SettingRow(
+                    f"{section_name}.{to_camel(name)}",
+                    str(extra["env"]),
+                    field.default,
+                    str(field.description),
+                )
+            )
+    return tuple(rows)
+
+
+SETTINGS = _rows()
+
+
+def default_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """The data directory: `DORK_HOME`, else `~/.dork`. The one place that decides it."""
+    named = environment.get("DORK_HOME")
+    return Path(named).expanduser() if named else Path.home() / _HOME
+
+
+def load_settings(
+    config_path: Path,
+    *,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+) -> LoadedSettings:
+    """Read the settings. `flags` maps dotted keys such as `server.port` to values given by hand.
+
+    Raises `invalid_setting`, naming the setting, its source and the rule it breaks.
+    """
+    layers: list[tuple[str, Mapping[str, object]]] = [
+        (f"file {config_path}", _from_file(config_path)),
+        ("environment", _from_environment(environment)),
+        ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
+    ]
+    values: dict[str, object] = {}
+    sources = {row.key: "default" for row in SETTINGS}
+    for source, layer in layers:
+        for key, value in layer.items():
+            values[key] = value
+            sources[key] = source
+    return LoadedSettings(_validate(values, sources), sources)
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            f"{path} cannot be read: {fault}",
+            hint="Nothing was changed. Mend the file or its mode, then start again.",
+        ) from fault
+    try:
+        document = json.loads(text)
+    except ValueError as fault:
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            f"{path} is not JSON: {fault}",
+            hint="Nothing was changed. Mend the file, then start again.",
+        ) from fault
+    if not isinstance(document, dict):
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            f"{path} must hold a JSON object.",
+            hint="Nothing was changed. Mend the file.",
+        )
+    known = {row.key for row in SETTINGS}
+    flat = {
+        f"{section}.{name}": value
+        for section, body in document.items()
+        if isinstance(body, dict)
+        for name, value in body.items()
+    }
+    return {key: value for key, value in flat.items() if key in known and value is not None}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for row in SETTINGS:
+        text = environment.get(row.env)
+        if text is None or text == "":
+            continue
+        found[row.key] = text.split(os.pathsep) if isinstance(row.default, list) else text
+    return found
+
+
+def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
+    nested: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        section, name = key.split(".", 1)
+        nested.setdefault(section, {})[name] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as fault:
+        problem = fault.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"][:2])
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            f"{key} = {problem['input']!r} (from {sources.get(key, 'default')}): {problem['msg']}.",
+            hint="See docs/reference/settings.md for the values that are allowed.",
+            details={"setting": key, "source": sources.get(key, "default")},
+        ) from fault

@@ -1,0 +1,166 @@
+"""`check`: schema, migrations and the committed checksums agree, and each way to disagree is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from dorkos.db.check import check
+from dorkos.db.ledger import checksum, revisions
+from dorkos.db.schema.tables import metadata
+from tests.db.conftest import Bench
+
+ALL = [revision.id for revision in revisions()]
+
+
+def _declared_with(change: Callable[[sa.MetaData], object]) -> sa.MetaData:
+    copy = sa.MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.tables.values():
+        table.to_metadata(copy)
+    change(copy)
+    return copy
+
+
+def _lock(bench: Bench, line: str) -> None:
+    with (bench.directory / "ledger.lock").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def _landed(bench: Bench, name: str, body: str, *, head: str = "") -> None:
+    path = bench.add_revision(name, body, head=head)
+    _lock(bench, f"{name} {checksum(path)}")
+
+
+def test_the_tree_is_in_order() -> None:
+    """Replaying the migrations gives the declared schema, and none was edited since it landed."""
+    assert check() == []
+
+
+def test_checking_changes_nothing(bench: Bench) -> None:
+    """The folder of migrations has the same files with the same content afterwards."""
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in bench.directory.iterdir() if path.is_file()}
+
+    before = files()
+    assert check(bench.directory) == []
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda m: m.tables["agents"].append_column(sa.Column("nickname", sa.Text)),
+            "agents: column nickname",
+        ),
+        (lambda m: m.remove(m.tables["nodes"]), "table nodes is only in the migrations"),
+        (
+            lambda m: sa.Table("extra", m, sa.Column("id", sa.Text)),
+            "table extra is only in the declared schema",
+        ),
+        (lambda m: sa.Index("ix_more", m.tables["events"].c.kind), "events: index ix_more"),
+    ],
+)
+def test_a_declaration_without_its_migration_is_told(
+    change: Callable[[sa.MetaData], object], told: str
+) -> None:
+    """A schema file that was changed alone does not pass."""
+    (problem,) = check(declared=_declared_with(change))
+    assert told in problem
+
+
+def test_an_edited_migration_is_told(bench: Bench) -> None:
+    """Without any database that remembers it."""
+    with (bench.directory / f"{ALL[1]}.py").open("a", encoding="utf-8") as file:
+        file.write("# edited\n")
+    assert check(bench.directory) == [
+        f"migration {ALL[1]} was edited after it landed; put it back and write a new one instead"
+    ]
+
+
+def test_a_migration_that_is_not_locked_is_told_with_the_line_to_add(bench: Bench) -> None:
+    """The complaint spells the line out; adding it is enough."""
+    path = bench.add_revision("0004_more", "pass")
+    (problem,) = check(bench.directory)
+    _, _, line = problem.partition("add the line: ")
+    assert line == f"0004_more {checksum(path)}"
+    _lock(bench, line)
+    assert check(bench.directory) == []
+
+
+def test_a_locked_migration_that_is_gone_is_told(bench: Bench) -> None:
+    """A file cannot be taken back once it landed."""
+    _lock(bench, "0004_gone abc")
+    assert check(bench.directory) == ["migration 0004_gone is in ledger.lock but its file is gone"]
+
+
+def test_the_lock_is_kept_in_order(bench: Bench) -> None:
+    """Each migration once, in the order of their numbers."""
+    path = bench.directory / "ledger.lock"
+    head, *lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([head, *reversed(lines)]), encoding="utf-8")
+    assert check(bench.directory) == ["ledger.lock must name each migration once, in order"]
+
+
+def test_a_missing_lock_is_no_silence(bench: Bench) -> None:
+    """No list to compare with is a problem, not a pass."""
+    (bench.directory / "ledger.lock").unlink()
+    assert any("ledger.lock cannot be read" in problem for problem in check(bench.directory))
+
+
+def test_an_empty_folder_is_no_silence(bench: Bench) -> None:
+    """Nothing found to check is a problem, not a pass."""
+    bench.copy_revisions(0)
+    assert "there are no migrations" in check(bench.directory)
+
+
+@pytest.mark.parametrize("name", ["0005_gap", "0003_zwilling"])
+def test_numbers_rise_by_one(bench: Bench, name: str) -> None:
+    """Two branches that took the same number, or a number left out, are found before they land."""
+    _landed(bench, name, "pass")
+    assert any(
+        f"migration {name}: its number should be 0004" in problem for problem in check(bench.directory)
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "step.connection.exec_driver_sql('PRAGMA foreign_keys = OFF')",
+        "step.connection.exec_driver_sql('pragma defer_foreign_keys=1')",
+    ],
+)
+def test_the_foreign_key_switch_is_forbidden(bench: Bench, body: str) -> None:
+    """Inside a transaction it does nothing, and its author would believe it did."""
+    _landed(bench, "0004_switch", body)
+    (problem,) = check(bench.directory)
+    assert "0004_switch touches foreign key enforcement" in problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "step.connection.exec_driver_sql('DELETE FROM events')",
+        "step.connection.exec_driver_sql('delete  from events')",
+        "run = step.connection.exec_driver_sql\nrun('CREATE TABLE t (x)')\nrun('DROP TABLE t')",
+        "if False: step.op.drop_column('events', 'kind')",
+    ],
+)
+def test_destruction_needs_a_stated_reason(bench: Bench, body: str) -> None:
+    """Without LOSS it is told; with a reason it passes."""
+    _landed(bench, "0004_purge", body)
+    (problem,) = check(bench.directory)
+    assert "0004_purge destroys data" in problem
+    bench.copy_revisions(len(ALL))
+    _landed(bench, "0004_purge", body, head='LOSS = "nobody reads it"')
+    assert check(bench.directory) == []
+
+
+def test_a_migration_that_cannot_run_is_told(bench: Bench) -> None:
+    """The replay itself is part of the check."""
+    _landed(bench, "0004_broken", "raise RuntimeError('no')")
+    found = [problem for problem in check(bench.directory) if "cannot be replayed" in problem]
+    assert "0004_broken" in found[0]

@@ -1,0 +1,100 @@
+"""Settings: one precedence for all of them, and a refusal that names the source."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.settings import SETTINGS, default_home, load_settings
+
+
+def write(path: Path, document: object) -> Path:
+    """A config file with this content."""
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(tmp_path: Path) -> None:
+    """Each layer is seen once everything above it is gone, and each value tells its source."""
+    config = write(tmp_path / "config.json", {"server": {"port": 1}})
+    environment = {"DORKOS_PORT": "2"}
+    flags = {"server.port": 3}
+
+    loaded = [
+        load_settings(config, environment=environment, flags=flags),
+        load_settings(config, environment=environment),
+        load_settings(config, environment={}),
+        load_settings(tmp_path / "absent.json", environment={}),
+    ]
+
+    assert [one.values.server.port for one in loaded] == [3, 2, 1, 4242]
+    assert ["flag", "environment", f"file {config}", "default"] == [
+        one.sources["server.port"] for one in loaded
+    ]
+
+
+def test_false_in_the_environment_beats_true_in_the_file(tmp_path: Path) -> None:
+    """Off is a value like any other."""
+    config = write(tmp_path / "config.json", {"scheduler": {"enabled": True}})
+
+    loaded = load_settings(config, environment={"DORKOS_PULSE_ENABLED": "false"})
+
+    assert loaded.values.scheduler.enabled is False
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting"),
+    [
+        ({"DORKOS_PORT": "70000"}, "server.port"),
+        ({"DORKOS_PORT": "4242x"}, "server.port"),
+        ({"DORKOS_PULSE_ENABLED": "perhaps"}, "scheduler.enabled"),
+        ({"DORKOS_LOG_LEVEL": "loud"}, "logging.level"),
+        ({"DORKOS_MAX_CONCURRENT_RUNS": "0"}, "scheduler.maxConcurrentRuns"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_source(
+    tmp_path: Path, environment: dict[str, str], setting: str
+) -> None:
+    """The person learns which setting to mend and where it was set."""
+    with pytest.raises(DorkError) as refusal:
+        load_settings(tmp_path / "absent.json", environment=environment)
+
+    assert refusal.value.code == ErrorCode.INVALID_SETTING
+    assert {"setting": setting, "source": "environment"} == refusal.value.details
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\ufeff{}"])
+def test_a_file_that_is_not_a_json_object_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    """Starting with defaults instead would look like a loss of settings, and then cause one."""
+    config = tmp_path / "config.json"
+    config.write_text(text, encoding="utf-8")
+
+    with pytest.raises(DorkError) as refusal:
+        load_settings(config, environment={})
+
+    assert refusal.value.code == ErrorCode.INVALID_SETTING
+    assert text == config.read_text(encoding="utf-8")
+
+
+def test_keys_of_another_version_are_ignored(tmp_path: Path) -> None:
+    """A newer build's settings neither stop nor change this one."""
+    config = write(tmp_path / "config.json", {"ui": {"theme": "dark"}, "server": {"colour": 1}, "version": 1})
+
+    assert load_settings(config, environment={}).values.server.port == 4242
+
+
+def test_every_setting_has_its_own_environment_variable() -> None:
+    """Two settings on one variable would be changed together."""
+    names = [row.env for row in SETTINGS]
+
+    assert len(names) == len(set(names))
+
+
+def test_the_data_directory_comes_from_dork_home_and_expands_the_tilde(tmp_path: Path) -> None:
+    """The one place that decides it."""
+    assert tmp_path == default_home({"DORK_HOME": str(tmp_path)})
+    assert Path.home() / "x" == default_home({"DORK_HOME": "~/x"})
+    assert Path.home() / ".dork" == default_home({})

@@ -1,0 +1,47 @@
+"""What may be stored is decided at the edge, the same for both engines."""
+
+from __future__ import annotations
+
+import pytest
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.storable import check_storable, clean_text, parse_json
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"\\u0000"}',
+        b'{"\\u0000":1}',
+        b'{"a":["\\ud83d"]}',
+        b'{"a":NaN}',
+        b'{"a":-Infinity}',
+        b'{"a":9223372036854775808}',
+        b'{"a":1e999}',
+    ],
+)
+def test_values_that_one_engine_cannot_keep_are_refused(body: bytes) -> None:
+    """U+0000, lone surrogates, NaN, infinities and integers beyond 64 bits, at any depth."""
+    with pytest.raises(DorkError) as refusal:
+        parse_json(body)
+
+    assert refusal.value.code == ErrorCode.INVALID_TEXT
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"9" * 10_000])
+def test_bodies_that_are_not_json_are_refused_without_a_crash(body: bytes) -> None:
+    """Also one that is nested deeper than the parser goes, or a number longer than it takes."""
+    with pytest.raises(DorkError) as refusal:
+        parse_json(body)
+
+    assert refusal.value.code in (ErrorCode.INVALID_JSON, ErrorCode.INVALID_TEXT)
+
+
+def test_ordinary_values_pass() -> None:
+    """Emoji, the largest integer, nesting and null are fine."""
+    check_storable({"a": ["🙂", 2**63 - 1, -(2**63), 1.5, True, None, {"b": "é"}]})
+
+
+def test_program_output_is_cleaned_not_refused() -> None:
+    """A run's output may hold anything; what cannot be stored is shown as U+FFFD."""
+    assert clean_text("a\x00b\ud83dc") == "a\ufffdb\ufffdc"
