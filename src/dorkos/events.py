@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -127,7 +127,7 @@ class EventFeed(Loop):
             if len(found) < _PAGE:
                 return None
 
-    async def watch(self, after: Cursor | None = None) -> AsyncIterator[Event]:
+    async def watch(self, after: Cursor | None = None) -> AsyncGenerator[Event, None]:
         """Every event after the cursor, in order, without gaps; without a cursor, what happens from now.
 
         Ends when the feed stops. A cursor of another epoch raises `invalid_cursor`: the caller must take a

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
 from dorkos.db.schema.system import tokens
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
 from dorkos.vocabulary import Scope
 
@@ -73,6 +74,24 @@ def extend_of_run(tx: Transaction, run_ids: Iterable[str], *, expires_at: dateti
         .where(tokens.c.run_id.in_(list(run_ids)), tokens.c.revoked_at.is_(None))
         .values(expires_at=expires_at)
     )
+
+
+def require_live_run(tx: Transaction, run_id: str) -> None:
+    """Raise `token_invalid` if the run has lost its token since the request was authenticated.
+
+    On PostgreSQL this waits for a transaction that is just ending the run, and then sees its end.
+    """
+    live = tx.execute(
+        sa.select(tokens.c.id)
+        .where(tokens.c.run_id == run_id, tokens.c.revoked_at.is_(None))
+        .with_for_update(read=True)
+    ).first()
+    if live is None:
+        raise DorkError(
+            ErrorCode.TOKEN_INVALID,
+            f"The run {run_id} has ended, and its token with it.",
+            hint="A program that goes on after its run speaks for nobody; send before the run ends.",
+        )
 
 
 def caller_of(connection: sa.Connection, secret: str, now: datetime) -> Caller | None:

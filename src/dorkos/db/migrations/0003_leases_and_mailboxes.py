@@ -281,6 +281,7 @@ _relay_dead_letters = sa.Table(
         "run_unconfirmed endpoint_removed",
     ),
     sa.Index(None, "message_id"),
+    sa.Index(None, "endpoint_id"),
     sqlite_strict=True,
 )
 

@@ -109,6 +109,7 @@ relay_dead_letters = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     one_of("reason", DeadLetterReason),
     sa.Index(None, "message_id"),
+    sa.Index(None, "endpoint_id"),
     sqlite_strict=True,
 )
 

@@ -1,0 +1,1 @@
+"""Relay carries what agents say to each other."""

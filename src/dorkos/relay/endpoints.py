@@ -1,0 +1,199 @@
+"""Mailboxes in the database.
+
+A mailbox's row holds the last position given out and what is pending. Both are taken together with each
+delivery in one UPDATE, so order and limits hold without counting rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles for SQLite as well.
+
+from dorkos.db.database import Transaction
+from dorkos.db.schema.relay import relay_endpoints as e
+from dorkos.db.schema.relay import relay_messages
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.relay.model import Endpoint
+from dorkos.relay.subjects import subject_hash
+from dorkos.vocabulary import EndpointConsumer
+
+_COLUMNS = tuple(e.c[field.name] for field in fields(Endpoint))
+
+_TAKE = (
+    sa.update(e)
+    .where(
+        e.c.subject == sa.bindparam("of_subject"),
+        e.c.closed_at.is_(None),
+        e.c.pending_count < sa.bindparam("most"),
+    )
+    .values(
+        position=e.c.position + 1,
+        pending_count=e.c.pending_count + 1,
+        pending_bytes=e.c.pending_bytes + sa.bindparam("size"),
+    )
+    .returning(e.c.id, e.c.position, e.c.pending_count)
+)
+
+_LEAVE_ONE = (
+    sa.update(e)
+    .where(e.c.id == sa.bindparam("endpoint"))
+    .values(
+        pending_count=e.c.pending_count - 1,
+        pending_bytes=e.c.pending_bytes
+        - sa.select(relay_messages.c.bytes)
+        .where(relay_messages.c.id == sa.bindparam("message"))
+        .scalar_subquery(),
+    )
+)
+
+_LEAVE = (
+    sa.update(e)
+    .where(e.c.id == sa.bindparam("endpoint"))
+    .values(
+        pending_count=e.c.pending_count - sa.bindparam("gone"),
+        pending_bytes=e.c.pending_bytes - sa.bindparam("size"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place taken in a mailbox: which mailbox, the position given out, and how many wait there now."""
+
+    endpoint_id: str
+    position: int
+    pending_count: int
+
+
+def take_place(tx: Transaction, subject: str, *, size: int, most: int) -> Place | None:
+    """Take the next position of an open mailbox with fewer than `most` pending; None if there is none."""
+    row = tx.execute(_TAKE, {"of_subject": subject, "size": size, "most": most}).one_or_none()
+    return None if row is None else Place(row.id, row.position, row.pending_count)
+
+
+def leave_one(tx: Transaction, endpoint_id: str, message_id: str) -> None:
+    """Count off one delivery that is no longer pending."""
+    tx.execute(_LEAVE_ONE, {"endpoint": endpoint_id, "message": message_id})
+
+
+def leave(tx: Transaction, sizes: Iterable[tuple[str, int]]) -> None:
+    """Count off deliveries that are no longer pending, given as (endpoint id, bytes).
+
+    Mailboxes are updated in id order, so that two changes with the same mailboxes cannot deadlock.
+    """
+    gone: dict[str, list[int]] = {}
+    for endpoint_id, size in sizes:
+        gone.setdefault(endpoint_id, []).append(size)
+    for endpoint_id, each in sorted(gone.items()):
+        tx.execute(_LEAVE, {"endpoint": endpoint_id, "gone": len(each), "size": sum(each)})
+
+
+def lock(tx: Transaction, endpoint_id: str) -> Endpoint | None:
+    """The mailbox, held against other changes until this one ends (SQLite has one writer anyway)."""
+    row = tx.execute(sa.select(*_COLUMNS).where(e.c.id == endpoint_id).with_for_update()).one_or_none()
+    return None if row is None else _endpoint_of(row)
+
+
+def find(connection: sa.Connection | Transaction, subject: str) -> Endpoint | None:
+    """The mailbox with this subject, open or closed."""
+    row = connection.execute(sa.select(*_COLUMNS).where(e.c.subject == subject)).one_or_none()
+    return None if row is None else _endpoint_of(row)
+
+
+def get(connection: sa.Connection | Transaction, subject: str) -> Endpoint:
+    """The mailbox with this subject, open or closed. Raises `endpoint_not_found`."""
+    endpoint = find(connection, subject)
+    if endpoint is None:
+        raise DorkError(
+            ErrorCode.ENDPOINT_NOT_FOUND,
+            f"There is no mailbox {subject}.",
+            hint="`dorkos relay endpoints` lists the mailboxes; `dorkos relay open` makes one.",
+        )
+    return endpoint
+
+
+def get_open(connection: sa.Connection | Transaction, subject: str) -> Endpoint:
+    """The open mailbox with this subject. Raises `endpoint_not_found`, also for a closed one."""
+    endpoint = get(connection, subject)
+    if endpoint.closed_at is not None:
+        raise DorkError(
+            ErrorCode.ENDPOINT_NOT_FOUND,
+            f"The mailbox {subject} is closed.",
+            hint="Open it again, or look for where its owner moved to.",
+        )
+    return endpoint
+
+
+def newest_first(connection: sa.Connection, *, include_closed: bool) -> list[Endpoint]:
+    """All mailboxes."""
+    statement = sa.select(*_COLUMNS).order_by(e.c.id.desc())
+    if not include_closed:
+        statement = statement.where(e.c.closed_at.is_(None))
+    return [_endpoint_of(row) for row in connection.execute(statement)]
+
+
+def open_mailbox(
+    tx: Transaction,
+    *,
+    endpoint_id: str,
+    subject: str,
+    agent_id: str | None,
+    consumer: EndpointConsumer,
+    description: str | None = None,
+    actor: str | None = None,
+) -> bool:
+    """Open a mailbox, or open again the closed one that has this subject. False if it was open already.
+
+    An open mailbox stays as it is. One that is opened again keeps its id and its history.
+    """
+    identity = {
+        "id": endpoint_id,
+        "subject": subject,
+        "hash": subject_hash(subject),
+        "created_at": tx.now(),
+    }
+    values = {"agent_id": agent_id, "consumer": consumer, "description": description}
+    opened = tx.execute(
+        insert(e).on_conflict_do_nothing(index_elements=["subject"]).returning(e.c.id),
+        identity | values,
+    ).scalar_one_or_none()
+    if opened is None:
+        opened = tx.execute(
+            sa.update(e)
+            .where(e.c.subject == subject, e.c.closed_at.is_not(None))
+            .values(closed_at=None, **values)
+            .returning(e.c.id)
+        ).scalar_one_or_none()
+    if opened is None:
+        return False
+    tx.emit("relay.endpoint.opened", opened, {"subject": subject, "consumer": consumer}, actor=actor)
+    return True
+
+
+def adopt(tx: Transaction, *, subject: str, agent_id: str, consumer: EndpointConsumer) -> None:
+    """Give an open mailbox to an agent. Harmless to repeat."""
+    tx.execute(sa.update(e).where(e.c.subject == subject).values(agent_id=agent_id, consumer=consumer))
+
+
+def mark_closed(
+    tx: Transaction, which: sa.ColumnElement[bool], *, actor: str | None
+) -> list[tuple[str, str]]:
+    """Close the open mailboxes among `which`; their (id, subject). They take nothing from now on."""
+    rows = tx.execute(
+        sa.update(e)
+        .where(which, e.c.closed_at.is_(None))
+        .values(closed_at=tx.now())
+        .returning(e.c.id, e.c.subject)
+    ).all()
+    closed = sorted((row.id, row.subject) for row in rows)
+    for endpoint_id, subject in closed:
+        tx.emit("relay.endpoint.closed", endpoint_id, {"subject": subject}, actor=actor)
+    return closed
+
+
+def _endpoint_of(row: Sequence[Any]) -> Endpoint:
+    return Endpoint(*row)

@@ -1,0 +1,95 @@
+"""Messages in the database: each envelope once, however many mailboxes it went to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Transaction
+from dorkos.db.schema.relay import relay_endpoints as e
+from dorkos.db.schema.relay import relay_index as i
+from dorkos.db.schema.relay import relay_messages as m
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.relay.inbox import DELIVERY_COLUMNS, IS_PENDING, MESSAGE_COLUMNS, message_of
+from dorkos.relay.model import Delivery, Message, StoredMessage
+from dorkos.vocabulary import DeliveryStatus
+
+_INSERT = sa.insert(m)
+_MINE = i.c.message_id == m.c.id
+
+
+def insert(tx: Transaction, message: Message) -> None:
+    """Store an envelope."""
+    tx.execute(_INSERT, asdict(message))
+
+
+def get(connection: sa.Connection, message_id: str) -> StoredMessage:
+    """A message with its deliveries. Raises `message_not_found`."""
+    row = connection.execute(sa.select(*MESSAGE_COLUMNS).where(m.c.id == message_id)).one_or_none()
+    if row is None:
+        raise DorkError(
+            ErrorCode.MESSAGE_NOT_FOUND,
+            f"There is no message {message_id}.",
+            hint="`dorkos relay messages` lists the newest.",
+        )
+    return _with_deliveries(connection, [message_of(row)])[0]
+
+
+def newest_first(
+    connection: sa.Connection,
+    *,
+    subject: str | None,
+    sender: str | None,
+    status: DeliveryStatus | None,
+    before: str | None,
+    limit: int,
+) -> list[StoredMessage]:
+    """Messages with their deliveries. `before` is the id of the last one seen."""
+    statement = sa.select(*MESSAGE_COLUMNS).order_by(m.c.id.desc()).limit(limit)
+    if subject is not None:
+        statement = statement.where(m.c.subject == subject)
+    if sender is not None:
+        statement = statement.where(m.c.sender == sender)
+    if status is not None:
+        statement = statement.where(_stands(status))
+    if before is not None:
+        statement = statement.where(m.c.id < before)
+    return _with_deliveries(connection, [message_of(row) for row in connection.execute(statement)])
+
+
+def status_of(deliveries: Collection[Delivery]) -> DeliveryStatus:
+    """Where a message stands: failed if any delivery failed or none was made, else pending if any is."""
+    found = {delivery.status for delivery in deliveries}
+    if not found or DeliveryStatus.FAILED in found:
+        return DeliveryStatus.FAILED
+    return DeliveryStatus.PENDING if DeliveryStatus.PENDING in found else DeliveryStatus.DELIVERED
+
+
+def _stands(status: DeliveryStatus) -> sa.ColumnElement[bool]:
+    """`status_of` as a condition on a message."""
+    any_one = sa.exists().where(_MINE)
+    failed = sa.exists().where(_MINE, i.c.status == DeliveryStatus.FAILED)
+    pending = sa.exists().where(_MINE, IS_PENDING)
+    if status is DeliveryStatus.FAILED:
+        return sa.or_(failed, ~any_one)
+    if status is DeliveryStatus.PENDING:
+        return sa.and_(pending, ~failed)
+    return sa.and_(any_one, ~failed, ~pending)
+
+
+def _with_deliveries(connection: sa.Connection, messages: list[Message]) -> list[StoredMessage]:
+    by_id = {message.id: message for message in messages}
+    of: dict[str, list[Delivery]] = {message.id: [] for message in messages}
+    statement = (
+        sa.select(i.c.message_id, *DELIVERY_COLUMNS)
+        .join_from(i, e, e.c.id == i.c.endpoint_id)
+        .where(i.c.message_id.in_(list(by_id)))
+        .order_by(i.c.id)
+    )
+    for row in connection.execute(statement):
+        values: tuple[Any, ...] = (*row[1:], by_id[row[0]])
+        of[row[0]].append(Delivery(*values))
+    return [StoredMessage(message, status_of(of[message.id]), tuple(of[message.id])) for message in messages]

@@ -1,0 +1,135 @@
+"""From Relay's values to its answers."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from dorkos.clock import iso
+from dorkos.relay import wire
+from dorkos.relay.model import DeadLetter, Delivery, Endpoint, Message, Receipt, StoredMessage
+from dorkos.relay.subjects import subject_hash
+from dorkos.vocabulary import DeliveryStatus, PublishOutcome
+
+# The lineage counts these as rejections; that nobody is there, it shows only by `deliveredTo` 0.
+_REJECTIONS = (
+    PublishOutcome.BACKPRESSURE,
+    PublishOutcome.CIRCUIT_OPEN,
+    PublishOutcome.RATE_LIMITED,
+    PublishOutcome.BUDGET_EXCEEDED,
+)
+
+
+def receipt(value: Receipt) -> wire.PublishAnswer:
+    """A receipt with the lineage's words beside ours."""
+    rejected = [
+        wire.Rejection(endpoint_hash=subject_hash(recipient.subject), reason=recipient.outcome)
+        for recipient in value.recipients
+        if recipient.outcome in _REJECTIONS
+    ]
+    return wire.PublishAnswer(
+        message_id=value.message_id,
+        delivered_to=value.delivered_to,
+        chain_id=value.chain_id,
+        recipients=[
+            wire.Recipient(subject=each.subject, outcome=each.outcome, detail=each.detail)
+            for each in value.recipients
+        ],
+        rejected=rejected or None,
+        mailbox_pressure=dict(value.pressure) or None,
+    )
+
+
+def message(value: Message) -> wire.MessageView:
+    """An envelope."""
+    return wire.MessageView(**_envelope(value))
+
+
+def stored_message(value: StoredMessage) -> wire.StoredMessageView:
+    """An envelope with its deliveries."""
+    return wire.StoredMessageView(
+        **_envelope(value.message),
+        status=value.status,
+        deliveries=[
+            wire.DeliveryView(
+                endpoint=each.endpoint_subject,
+                endpoint_hash=subject_hash(each.endpoint_subject),
+                status=each.status,
+                attempts=each.attempts,
+                delivered_at=wire.instant(each.delivered_at),
+            )
+            for each in value.deliveries
+        ],
+    )
+
+
+def inbox_entry(value: Delivery, now: datetime) -> wire.InboxEntry:
+    """A message as it stands in a mailbox."""
+    leased = value.lease_token is not None and value.available_at > now
+    return wire.InboxEntry(
+        **_envelope(value.message),
+        endpoint_hash=subject_hash(value.endpoint_subject),
+        status=value.status,
+        attempts=value.attempts,
+        claimed=value.status is DeliveryStatus.PENDING and (leased or value.run_id is not None),
+        delivered_at=wire.instant(value.delivered_at),
+    )
+
+
+def claimed(value: Delivery) -> wire.ClaimedMessage:
+    """A message that the caller holds."""
+    assert value.lease_token is not None
+    return wire.ClaimedMessage(
+        message_id=value.message.id,
+        lease_token=value.lease_token,
+        lease_expires_at=iso(value.available_at),
+        attempts=value.attempts,
+        message=message(value.message),
+    )
+
+
+def endpoint(value: Endpoint) -> wire.EndpointView:
+    """A mailbox."""
+    return wire.EndpointView(
+        id=value.id,
+        subject=value.subject,
+        hash=value.hash,
+        description=value.description,
+        agent_id=value.agent_id,
+        consumer=value.consumer,
+        pending_count=value.pending_count,
+        registered_at=iso(value.created_at),
+        closed_at=wire.instant(value.closed_at),
+    )
+
+
+def dead_letter(value: DeadLetter) -> wire.DeadLetterView:
+    """A message that stopped."""
+    return wire.DeadLetterView(
+        id=value.id,
+        message_id=value.message.id,
+        endpoint_hash=subject_hash(value.endpoint_subject or value.message.subject),
+        reason=value.reason,
+        detail=value.detail,
+        failed_at=iso(value.created_at),
+        envelope=message(value.message),
+    )
+
+
+def _envelope(value: Message) -> dict[str, Any]:
+    envelope = {
+        "id": value.id,
+        "subject": value.subject,
+        "sender": value.sender,
+        "reply_to": value.reply_to,
+        "budget": wire.Budget(
+            hop_count=value.hop_count, max_hops=value.max_hops, ttl=wire.unix_ms(value.expires_at)
+        ),
+        "chain_id": value.chain_id,
+        "parent_id": value.parent_id,
+        "run_id": value.run_id,
+        "created_at": iso(value.created_at),
+        "expires_at": wire.instant(value.expires_at),
+    }
+    return envelope if value.payload is None else envelope | {"payload": json.loads(value.payload)}

@@ -1,0 +1,302 @@
+"""Relay as the rest of the system sees it: publishing, mailboxes, and the ports to Mesh and Pulse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from dorkos.clock import Clock
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.relay import relay_endpoints, relay_index
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.events import EventFeed
+from dorkos.identity.model import Caller
+from dorkos.ids import new_id
+from dorkos.lifecycle import Loop
+from dorkos.relay import deadletters, delivery, endpoints, inbox, messages, publish, settlement
+from dorkos.relay.expiry import Expiry
+from dorkos.relay.model import (
+    Claim,
+    DeadLetter,
+    Delivery,
+    Endpoint,
+    Envelope,
+    Lease,
+    Receipt,
+    RunStarter,
+    StoredMessage,
+)
+from dorkos.relay.runs import MessageRuns
+from dorkos.relay.subjects import matches, validate_subject
+from dorkos.relay.wakeups import Wakeups
+from dorkos.settings import RelaySettings
+from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, RunReason, RunState
+
+T = TypeVar("T")
+
+_AGENTS = "relay.agent.>"
+
+
+class RelayService:
+    """Carries messages between mailboxes. Every change returns after its commit was synced."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, settings: RelaySettings, feed: EventFeed, runs: RunStarter
+    ) -> None:
+        """`runs` queues the runs that messages start; `feed` wakes those who wait for messages."""
+        self.settings = settings
+        self._database = database
+        self._clock = clock
+        self._wakeups = Wakeups(feed)
+        self.message_runs = MessageRuns(database, feed, runs, settings)
+        self.expiry = Expiry(database, clock)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What works in the background; readiness asks each for its failure."""
+        return (self.message_runs, self.expiry)
+
+    def now(self) -> datetime:
+        """The time by which answers say what is held at the moment."""
+        return self._clock.now()
+
+    async def start(self) -> None:
+        """Start the loops. Publishing and claiming work before that, too."""
+        for loop in self.loops:
+            await loop.start()
+
+    async def stop(self) -> None:
+        """End the waits of long polls and the loops. Publishing and claiming still work. Safe to repeat."""
+        self._wakeups.end()
+        for loop in self.loops:
+            await loop.stop()
+
+    async def publish(self, caller: Caller, envelope: Envelope) -> Receipt:
+        """Publish in a change of its own. See `publish.publish` for guarantees and refusals."""
+        return await self._database.write(lambda tx: self.publish_in(tx, caller, envelope))
+
+    def publish_in(self, tx: Transaction, caller: Caller, envelope: Envelope) -> Receipt:
+        """Publish in the caller's change, to be committed with whatever else it does."""
+        return publish.publish(tx, envelope, caller, self.settings)
+
+    async def open(self, caller: Caller, subject: str, *, description: str | None) -> Endpoint:
+        """Open a mailbox that somebody claims from, or open a closed one again.
+
+        Raises `endpoint_exists`, the refusals of a subject, and `validation_failed` for an agent's address:
+        that mailbox is opened by registering the agent.
+        """
+        validate_subject(subject)
+        if matches(subject, _AGENTS):
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                f"{subject} is the address of an agent.",
+                hint="Register the agent: its mailbox is opened with it.",
+            )
+        endpoint_id = new_id()
+
+        def change(tx: Transaction) -> Endpoint:
+            opened = endpoints.open_mailbox(
+                tx,
+                endpoint_id=endpoint_id,
+                subject=subject,
+                agent_id=None,
+                consumer=EndpointConsumer.CLAIM,
+                description=description,
+                actor=caller.subject,
+            )
+            if not opened:
+                raise DorkError(
+                    ErrorCode.ENDPOINT_EXISTS,
+                    f"The mailbox {subject} exists already.",
+                    hint="Use it as it is, or choose another subject.",
+                )
+            return endpoints.get(tx, subject)
+
+        return await self._database.write(change)
+
+    async def close(self, caller: Caller, subject: str) -> None:
+        """Close a mailbox; what waits in it becomes dead letters, its history stays readable.
+
+        Raises `endpoint_not_found`, and `validation_failed` for the mailbox of a registered agent.
+        """
+
+        def change(tx: Transaction) -> None:
+            endpoint = endpoints.get_open(tx, subject)
+            if endpoint.agent_id is not None:
+                raise DorkError(
+                    ErrorCode.VALIDATION_FAILED,
+                    f"{subject} is the mailbox of the agent {endpoint.agent_id}.",
+                    hint="Unregister the agent: its mailbox is closed with it.",
+                )
+            _close(tx, relay_endpoints.c.id == endpoint.id, actor=caller.subject)
+
+        await self._database.write(change)
+
+    def open_mailbox(
+        self, tx: Transaction, *, endpoint_id: str, subject: str, agent_id: str, starts_runs: bool
+    ) -> None:
+        """Open an agent's mailbox, or open it again if the subject had one. Harmless to repeat."""
+        consumer = EndpointConsumer.RUN if starts_runs else EndpointConsumer.CLAIM
+        opened = endpoints.open_mailbox(
+            tx, endpoint_id=endpoint_id, subject=subject, agent_id=agent_id, consumer=consumer
+        )
+        if not opened:
+            endpoints.adopt(tx, subject=subject, agent_id=agent_id, consumer=consumer)
+
+    def close_mailbox(self, tx: Transaction, *, agent_id: str) -> None:
+        """Close the agent's mailboxes; what waits in them becomes dead letters. Harmless to repeat."""
+        _close(tx, relay_endpoints.c.agent_id == agent_id, actor=None)
+
+    def settle(
+        self, tx: Transaction, *, delivery_id: str, run_id: str, state: RunState, reason: RunReason | None
+    ) -> None:
+        """Settle the message that started a run, in the commit that ends the run."""
+        settlement.settle(
+            tx,
+            delivery_id=delivery_id,
+            run_id=run_id,
+            state=state,
+            reason=reason,
+            max_attempts=self.settings.max_attempts,
+        )
+
+    async def claim(
+        self, caller: Caller, subject: str, *, limit: int, lease_s: int | None = None, wait_ms: int = 0
+    ) -> Claim:
+        """Claim up to `limit` messages; with none there, wait up to `wait_ms` for the first.
+
+        Raises `forbidden` for another's mailbox and `endpoint_not_found` for one that is not open.
+        """
+        _must_own(caller, subject)
+        duration = timedelta(seconds=lease_s or self.settings.lease_seconds)
+        timer = asyncio.get_running_loop()
+        deadline = timer.time() + wait_ms / 1000
+        while True:
+            mark = self._wakeups.mark()
+            lease = Lease(caller.subject, new_id(), duration)
+            look = partial(self._claim, subject=subject, lease=lease, limit=limit)
+            claim = await self._database.write(look)
+            if claim.deliveries:
+                return claim
+            if claim.next_in_s == 0.0:
+                continue
+            left_s = deadline - timer.time()
+            if left_s <= 0 or self._wakeups.ended:
+                return claim
+            within_s = left_s if claim.next_in_s is None else min(left_s, claim.next_in_s)
+            await self._wakeups.wait(claim.endpoint_id, after=mark, within_s=within_s)
+
+    async def ack(self, caller: Caller, subject: str, message_id: str, token: str) -> None:
+        """Settle a claimed message as delivered. See `delivery.ack`."""
+        await self._held(
+            caller,
+            subject,
+            lambda tx, endpoint: delivery.ack(tx, endpoint, message_id, token, actor=caller.subject),
+        )
+
+    async def nack(
+        self, caller: Caller, subject: str, message_id: str, token: str, *, delay: timedelta, reject: bool
+    ) -> DeliveryStatus:
+        """Give a claimed message back, or reject it. See `delivery.nack`."""
+        return await self._held(
+            caller,
+            subject,
+            lambda tx, endpoint: delivery.nack(
+                tx,
+                endpoint,
+                message_id,
+                token,
+                delay=delay,
+                reject=reject,
+                max_attempts=self.settings.max_attempts,
+                actor=caller.subject,
+            ),
+        )
+
+    async def extend(
+        self, caller: Caller, subject: str, message_id: str, token: str, lease_s: int | None = None
+    ) -> datetime:
+        """Hold a claimed message longer; the new end. See `delivery.extend`."""
+        duration = timedelta(seconds=lease_s or self.settings.lease_seconds)
+        return await self._held(
+            caller, subject, lambda tx, endpoint: delivery.extend(tx, endpoint, message_id, token, duration)
+        )
+
+    async def inbox(
+        self, caller: Caller, subject: str, *, status: DeliveryStatus | None, before: str | None, limit: int
+    ) -> list[Delivery]:
+        """Look into a mailbox, open or closed, newest first. Nothing is consumed. Raises `forbidden`."""
+        _must_own(caller, subject)
+
+        def query(connection: sa.Connection) -> list[Delivery]:
+            endpoint = endpoints.get(connection, subject)
+            return inbox.newest_first(connection, endpoint.id, status=status, before=before, limit=limit)
+
+        return await self._database.read(query)
+
+    async def endpoints(self, *, include_closed: bool = False) -> list[Endpoint]:
+        """Mailboxes, newest first."""
+        return await self._database.read(
+            lambda connection: endpoints.newest_first(connection, include_closed=include_closed)
+        )
+
+    async def message(self, message_id: str) -> StoredMessage:
+        """One message with its deliveries. Raises `message_not_found`."""
+        return await self._database.read(lambda connection: messages.get(connection, message_id))
+
+    async def messages(
+        self,
+        *,
+        subject: str | None = None,
+        sender: str | None = None,
+        status: DeliveryStatus | None = None,
+        before: str | None = None,
+        limit: int,
+    ) -> list[StoredMessage]:
+        """Messages with their deliveries, newest first."""
+        return await self._database.read(
+            lambda connection: messages.newest_first(
+                connection, subject=subject, sender=sender, status=status, before=before, limit=limit
+            )
+        )
+
+    async def dead_letters(
+        self, *, endpoint_hash: str | None = None, before: str | None = None, limit: int
+    ) -> list[DeadLetter]:
+        """Messages that stopped, newest first."""
+        return await self._database.read(
+            lambda connection: deadletters.newest_first(
+                connection, endpoint_hash=endpoint_hash, before=before, limit=limit
+            )
+        )
+
+    def _claim(self, tx: Transaction, subject: str, lease: Lease, limit: int) -> Claim:
+        endpoint = endpoints.get_open(tx, subject)
+        return delivery.claim(tx, endpoint, lease, limit=limit, max_attempts=self.settings.max_attempts)
+
+    async def _held(self, caller: Caller, subject: str, change: Callable[[Transaction, Endpoint], T]) -> T:
+        """Apply `change` to something the caller holds in a mailbox of its own."""
+        _must_own(caller, subject)
+        return await self._database.write(lambda tx: change(tx, endpoints.get(tx, subject)))
+
+
+def _must_own(caller: Caller, subject: str) -> None:
+    if not caller.owns_mailbox(subject):
+        raise DorkError(
+            ErrorCode.FORBIDDEN,
+            f"{caller.subject} may not take messages from {subject}.",
+            hint="A mailbox is read by its owner and by the operator.",
+        )
+
+
+def _close(tx: Transaction, which: sa.ColumnElement[bool], *, actor: str | None) -> None:
+    for endpoint_id, subject in endpoints.mark_closed(tx, which, actor=actor):
+        # What a run holds is settled when the run ends.
+        waiting = sa.and_(relay_index.c.endpoint_id == endpoint_id, relay_index.c.run_id.is_(None))
+        detail = f"The mailbox {subject} was closed."
+        deadletters.fail(tx, waiting, DeadLetterReason.ENDPOINT_REMOVED, detail, actor=actor)

@@ -1,0 +1,83 @@
+"""Settling a message when the run it started has ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Transaction
+from dorkos.db.schema.relay import relay_index as i
+from dorkos.relay import deadletters, delivery, endpoints
+from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
+from dorkos.relay.model import Delivery
+from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, RunReason, RunState
+
+# After the n-th attempt the message waits n times this long.
+RETRY_STEP = timedelta(seconds=5)
+
+
+def settle(
+    tx: Transaction,
+    *,
+    delivery_id: str,
+    run_id: str,
+    state: RunState,
+    reason: RunReason | None,
+    max_attempts: int,
+) -> None:
+    """Settle the delivery that `run_id` holds, in the commit that ends the run.
+
+    | the run                   | the message                                                 |
+    |---------------------------|-------------------------------------------------------------|
+    | completed                 | delivered                                                   |
+    | interrupted, unconfirmed  | dead letter: the program may still be at work               |
+    | cancelled                 | dead letter: somebody did not want it done                  |
+    | anything else             | given back with a growing delay, until its attempts are used up |
+
+    A delivery that the run does not hold (any more) is left alone. What would be given back to a mailbox
+    that was closed in the meantime becomes a dead letter.
+    """
+    held = _held(tx, delivery_id, run_id)
+    if held is None:
+        return
+    if state is RunState.COMPLETED:
+        _deliver(tx, held)
+    elif reason is RunReason.UNCONFIRMED:
+        detail = f"The run {run_id} was lost sight of: whether it did its work is not known."
+        _bury(tx, held, DeadLetterReason.RUN_UNCONFIRMED, detail)
+    elif state is RunState.CANCELLED:
+        _bury(tx, held, DeadLetterReason.REJECTED, f"The run {run_id} was cancelled.")
+    elif _is_closed(tx, held.endpoint_id):
+        _bury(tx, held, DeadLetterReason.ENDPOINT_REMOVED, "The mailbox was closed before the run ended.")
+    else:
+        delivery.give_back(
+            tx, held, delay=RETRY_STEP * held.attempts, max_attempts=max_attempts, actor=held.endpoint_subject
+        )
+
+
+def _held(tx: Transaction, delivery_id: str, run_id: str) -> Delivery | None:
+    row = tx.execute(
+        DELIVERIES.where(i.c.id == delivery_id, i.c.run_id == run_id, IS_PENDING).with_for_update(of=i)
+    ).one_or_none()
+    return None if row is None else delivery_of(row)
+
+
+def _deliver(tx: Transaction, held: Delivery) -> None:
+    tx.execute(
+        sa.update(i)
+        .where(i.c.id == held.id, IS_PENDING)
+        .values(status=DeliveryStatus.DELIVERED, delivered_at=tx.now(), run_id=None)
+    )
+    endpoints.leave_one(tx, held.endpoint_id, held.message.id)
+    delivery.emit(tx, "relay.delivery.acked", held, actor=held.endpoint_subject, runId=held.run_id)
+
+
+def _bury(tx: Transaction, held: Delivery, reason: DeadLetterReason, detail: str) -> None:
+    deadletters.fail(tx, i.c.id == held.id, reason, detail, actor=held.endpoint_subject)
+
+
+def _is_closed(tx: Transaction, endpoint_id: str) -> bool:
+    # Locked, because a closing that runs at the same time leaves alone what a run still holds.
+    endpoint = endpoints.lock(tx, endpoint_id)
+    return endpoint is None or endpoint.closed_at is not None

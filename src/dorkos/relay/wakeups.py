@@ -1,0 +1,56 @@
+"""Waiting for a mailbox. What may be claimed is decided by storage; an event only says when to look."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from dorkos.events import Cursor, EventFeed
+
+# Kinds after which a claim may find something, or may find the mailbox closed.
+_KINDS = frozenset(
+    {
+        "relay.message.published",
+        "relay.delivery.nacked",
+        "relay.endpoint.opened",
+        "relay.endpoint.closed",
+    }
+)
+
+
+class Wakeups:
+    """Lets callers wait until something happens in a mailbox."""
+
+    def __init__(self, feed: EventFeed) -> None:
+        """`feed` must be started before anybody waits."""
+        self._feed = feed
+        self._waits: set[asyncio.Timeout] = set()
+        self.ended = False
+
+    def mark(self) -> Cursor:
+        """The moment to wait from. Take it before looking: what happens after it ends the wait at once."""
+        return self._feed.head
+
+    async def wait(self, endpoint_id: str, *, after: Cursor, within_s: float) -> None:
+        """Return when something happened in the mailbox after the mark, or after `within_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s) as wait:
+                self._waits.add(wait)
+                try:
+                    await self._next(endpoint_id, after)
+                finally:
+                    self._waits.discard(wait)
+
+    def end(self) -> None:
+        """End every wait, now and from now on: the server stops."""
+        self.ended = True
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            wait.reschedule(now)
+
+    async def _next(self, endpoint_id: str, after: Cursor) -> None:
+        async for event in self._feed.watch(after):
+            if event.kind in _KINDS and endpoint_id in (event.entity_id, event.data.get("endpointId")):
+                return
+        # The feed stopped, and the server with it.
+        self.ended = True

@@ -1,0 +1,90 @@
+"""Hot statements reach their rows by an index, however much is stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dorkos.clock import ManualClock
+from dorkos.db.sqlite import SqliteDatabase
+from dorkos.testing import create_test_db
+from dorkos.vocabulary import RunState
+from tests.relay.post_office import ADA, INBOX, PostOffice, post_office
+
+Statements = list[tuple[str, Any]]
+
+
+@pytest.fixture
+async def watched(clock: ManualClock) -> AsyncIterator[tuple[PostOffice, Statements]]:
+    """Relay with a mailbox, and the list of every statement that it runs."""
+    async with create_test_db("sqlite", clock=clock) as db:
+        assert isinstance(db, SqliteDatabase)
+        statements: Statements = []
+
+        def keep(_connection: Any, _cursor: Any, sql: str, values: Any, _context: Any, many: bool) -> None:
+            statements.append((sql, values[0] if many else values))
+
+        office = post_office(db, clock)
+        await office.open()
+        for engine in (db._write_engine, db._read_engine):
+            sa.event.listen(engine, "before_cursor_execute", keep)
+        yield office, statements
+
+
+async def plan_lines(office: PostOffice, statements: Statements) -> list[str]:
+    """Every line of the statements' plans, each with its statement."""
+
+    def query(connection: sa.Connection) -> list[str]:
+        return [
+            f"{line[3]}: {sql}"
+            for sql, values in dict(statements).items()
+            for line in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
+        ]
+
+    return await office.db.read(query)
+
+
+async def scans(office: PostOffice, statements: Statements) -> list[str]:
+    """Those lines that read a whole table."""
+    return [line for line in await plan_lines(office, list(statements)) if line.startswith("SCAN")]
+
+
+async def test_moving_a_message_scans_no_table(watched: tuple[PostOffice, Statements]) -> None:
+    """Publish, claim, extend, nack, ack, runs and expiry: no table of messages is read from end to end."""
+    office, statements = watched
+    agent = await office.open_for_agent("worker")
+    statements.clear()
+    await office.send()
+    held = await office.claim_one()
+    await office.relay.extend(ADA, INBOX, *held)
+    await office.relay.nack(ADA, INBOX, *held, delay=timedelta(0), reject=False)
+    await office.relay.ack(ADA, INBOX, *await office.claim_one())
+    await office.relay.claim(ADA, INBOX, limit=1)
+    await office.send(to=agent.subject)
+    run = await office.start_run(agent)
+    assert run is not None
+    await office.send(caller=run)
+    await office.finish_run(run, RunState.FAILED)
+    await office.relay.expiry.work()
+
+    # The loop that looks for mailboxes with work goes through the mailboxes, which are few.
+    assert [scan for scan in await scans(office, statements) if "SCAN relay_endpoints" not in scan] == []
+
+
+async def test_lists_are_read_in_the_order_of_an_index(watched: tuple[PostOffice, Statements]) -> None:
+    """The newest of a list are found without sorting it."""
+    office, statements = watched
+    await office.send()
+    statements.clear()
+    await office.relay.messages(limit=1)
+    await office.relay.messages(subject=INBOX, limit=1)
+    await office.relay.inbox(ADA, INBOX, status=None, before=None, limit=1)
+    await office.relay.dead_letters(limit=1)
+
+    lists = [(sql, values) for sql, values in statements if " DESC" in sql]
+    assert len(lists) == 4
+    assert [line for line in await plan_lines(office, lists) if "TEMP B-TREE" in line] == []
