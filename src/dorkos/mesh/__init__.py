@@ -1,0 +1,1 @@
+"""Mesh knows which agents there are and where."""

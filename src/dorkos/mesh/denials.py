@@ -1,0 +1,133 @@
+"""Denials: folders that must not become agents, with everything below them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+# The construct of the PostgreSQL dialect compiles for SQLite as well; there is no neutral one.
+from sqlalchemy.dialects.postgresql import insert
+
+from dorkos.boundary import Boundary
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.mesh import agent_denials
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.ids import new_id
+from dorkos.mesh.model import Denial
+from dorkos.storable import check_storable
+
+
+class DenialList:
+    """The denied paths. A denial stops discovery and registration; an agent that is registered stays."""
+
+    def __init__(self, database: Database, boundary: Boundary) -> None:
+        """Keep the collaborators."""
+        self._database = database
+        self._boundary = boundary
+
+    async def deny(self, path: str, *, reason: str | None, denier: str, actor: str) -> Denial:
+        """Deny the real path of `path`, which need not exist, and everything below it.
+
+        Denying again replaces reason, denier and time, and keeps the id.
+        """
+        real = str(await asyncio.to_thread(self._boundary.confine, path))
+        # A name may be sent in good order and lead, by a link, to one that cannot be stored.
+        check_storable(real)
+        fresh_id = new_id()
+
+        def change(tx: Transaction) -> Denial:
+            columns = {"reason": reason, "denier": denier, "created_at": tx.now()}
+            statement = (
+                insert(agent_denials)
+                .values(id=fresh_id, path=real, **columns)
+                .on_conflict_do_update(index_elements=["path"], set_=columns)
+                .returning(*agent_denials.c)
+            )
+            denial = _denial(tx.execute(statement).one())
+            tx.emit("mesh.path.denied", denial.id, {"path": real, "reason": reason}, actor=actor)
+            return denial
+
+        return await self._database.write(change)
+
+    async def clear(self, path: str, *, actor: str) -> None:
+        """Lift the denial of exactly this path. Raises `denial_not_found`.
+
+        The path as the list shows it always works, whatever became of the folder since; else its real
+        path counts.
+        """
+        check_storable(path)
+        paths = await asyncio.to_thread(self._names_of, path)
+
+        def change(tx: Transaction) -> None:
+            lifted = next((denial for name in paths if (denial := _delete(tx, name))), None)
+            if lifted is None:
+                raise DorkError(
+                    ErrorCode.DENIAL_NOT_FOUND,
+                    f"{path} is not denied.",
+                    hint="The list of denied paths shows where each denial was made; lift it there.",
+                )
+            tx.emit("mesh.path.allowed", lifted.id, {"path": lifted.path}, actor=actor)
+
+        await self._database.write(change)
+
+    async def list(self) -> tuple[Denial, ...]:
+        """All denials, newest first and by id among equals."""
+        order = (agent_denials.c.created_at.desc(), agent_denials.c.id.desc())
+        statement = sa.select(agent_denials).order_by(*order)
+        return await self._database.read(
+            lambda connection: tuple(_denial(row) for row in connection.execute(statement))
+        )
+
+    async def is_denied(self, path: str) -> bool:
+        """Whether the path, or a folder above it, is denied."""
+        real = await asyncio.to_thread(self._boundary.confine, path)
+        return await self._database.read(lambda connection: denial_over(connection, real)) is not None
+
+    def _names_of(self, path: str) -> tuple[str, ...]:
+        """The names under which `path` may be denied. The text itself needs no confinement: it is only
+        compared with what is stored, and a folder may have been replaced by a link out of the boundary."""
+        shown = os.path.normpath(path)
+        try:
+            return shown, str(self._boundary.confine(path))
+        except DorkError:
+            return (shown,)
+
+
+def denial_over(source: sa.Connection | Transaction, path: Path) -> Denial | None:
+    """The denial nearest above a real path, itself included."""
+    above = [str(path), *(str(parent) for parent in path.parents)]
+    rows = source.execute(sa.select(agent_denials).where(agent_denials.c.path.in_(above)))
+    return max((_denial(row) for row in rows), key=lambda denial: len(denial.path), default=None)
+
+
+def denied_paths(source: sa.Connection | Transaction) -> set[str]:
+    """All denied paths."""
+    return set(source.execute(sa.select(agent_denials.c.path)).scalars())
+
+
+def refuse_denied(tx: Transaction, path: Path) -> None:
+    """Raise `path_denied` if the path or a folder above it is denied."""
+    denial = denial_over(tx, path)
+    if denial is None:
+        return
+    because = f" ({denial.reason})" if denial.reason else ""
+    raise DorkError(
+        ErrorCode.PATH_DENIED,
+        f"{path} must not be registered: {denial.path} was denied by {denial.denier or 'unknown'}{because}.",
+        hint=f"Lift the denial of {denial.path} first, if that is what you want.",
+        details={"path": denial.path},
+    )
+
+
+def _delete(tx: Transaction, path: str) -> Denial | None:
+    statement = sa.delete(agent_denials).where(agent_denials.c.path == path).returning(*agent_denials.c)
+    row = tx.execute(statement).one_or_none()
+    return None if row is None else _denial(row)
+
+
+def _denial(row: sa.Row[Any]) -> Denial:
+    return Denial(row.id, row.path, row.reason, row.denier, row.created_at)

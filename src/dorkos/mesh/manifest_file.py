@@ -1,0 +1,110 @@
+"""The file `.dork/agent.json` of a project: read with three outcomes, written atomically or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from dorkos.mesh.manifest import (
+    MAX_BYTES,
+    InvalidManifest,
+    Manifest,
+    NoManifest,
+    parse_manifest,
+)
+from dorkos.mesh.untrusted import UnreadableFileError, read_file, real_path
+
+_MODE = 0o644
+
+
+class ManifestNotWrittenError(Exception):
+    """The file stands as it was. `reason` says why, for people."""
+
+    def __init__(self, reason: str) -> None:
+        """Keep the reason as it is shown."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+def manifest_path(project: Path) -> Path:
+    """Where the manifest of a project is."""
+    return project / ".dork" / "agent.json"
+
+
+def read_manifest(project: Path) -> Manifest | NoManifest | InvalidManifest:
+    """What the project's manifest says: it, that there is none, or what is wrong with the file.
+
+    `project` must be a real path. Blocks on the disk, so call it in a thread.
+    """
+    path = manifest_path(project)
+    try:
+        data = read_file(path, within=project, limit=MAX_BYTES + 1)
+    except FileNotFoundError:
+        return NoManifest(path)
+    except UnreadableFileError as fault:
+        return InvalidManifest(path, fault.reason)
+    return parse_manifest(data, path)
+
+
+def write_manifest(project: Path, data: bytes, *, replaces: str | None) -> None:
+    """Put `data` in the place of the manifest whose hash is `replaces`, or of none.
+
+    Durable on return, and never half there: a new file is synced, then renamed over the old one. Raises
+    `ManifestNotWrittenError`, and leaves the file alone, when the disk refuses, when `data` is no valid
+    manifest, or when the file is not the one to be replaced. (Between that look and the rename there is
+    a moment in which an editor's change would be lost.) Blocks on the disk.
+    """
+    checked = parse_manifest(data, manifest_path(project))
+    if isinstance(checked, InvalidManifest):
+        raise ManifestNotWrittenError(f"the new manifest {checked.reason}")
+    try:
+        path = real_path(manifest_path(project), within=project)
+        _refuse_if_changed(project, replaces)
+        is_new_folder = not path.parent.exists()
+        path.parent.mkdir(exist_ok=True)
+        _replace(path, data)
+        if is_new_folder:
+            _sync_folder(path.parent.parent)
+    except UnreadableFileError as fault:
+        raise ManifestNotWrittenError(f"{manifest_path(project)} {fault.reason}") from fault
+    except OSError as fault:
+        raise ManifestNotWrittenError(f"{manifest_path(project)}: {fault.strerror}") from fault
+
+
+def _refuse_if_changed(project: Path, replaces: str | None) -> None:
+    there = read_manifest(project)
+    if isinstance(there, InvalidManifest):
+        raise ManifestNotWrittenError(f"{there.path} {there.reason}")
+    if (there.hash if isinstance(there, Manifest) else None) != replaces:
+        raise ManifestNotWrittenError(f"{there.path} was changed in the meantime")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.parent / f".agent-{secrets.token_hex(8)}.tmp"
+    try:
+        mode = path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mode = _MODE
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a power cut could take the rename back.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""What each source says of an agent, in one shape, and which of them counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from dorkos.mesh.manifest import Manifest, ResponseMode
+from dorkos.mesh.model import Agent, Hints
+from dorkos.vocabulary import AgentRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Some facts about an agent. None says nothing; an empty text or list does say something."""
+
+    name: str | None = None
+    runtime: AgentRuntime | None = None
+    description: str | None = None
+    capabilities: tuple[str, ...] | None = None
+    namespace: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    version: str | None = None
+    response_mode: ResponseMode | None = None
+
+
+def first_stated(*statements: Statement) -> Statement:
+    """Each fact as the first statement says it that says it at all."""
+    return Statement(
+        **{
+            field.name: next(
+                (value for said in statements if (value := getattr(said, field.name)) is not None), None
+            )
+            for field in fields(Statement)
+        }
+    )
+
+
+def by_manifest(manifest: Manifest) -> Statement:
+    """What the file in the project says."""
+    return Statement(
+        name=manifest.name,
+        runtime=manifest.runtime,
+        description=manifest.description,
+        capabilities=manifest.capabilities,
+        namespace=manifest.namespace,
+        entrypoint=manifest.entrypoint,
+        version=manifest.version,
+        response_mode=manifest.response_mode,
+    )
+
+
+def by_registry(agent: Agent) -> Statement:
+    """What was registered before. The namespace is no question any more, so nothing is said of it."""
+    return Statement(
+        name=agent.name,
+        runtime=agent.runtime,
+        description=agent.description or "",
+        capabilities=agent.capabilities,
+        entrypoint=agent.entrypoint,
+        version=agent.version,
+    )
+
+
+def by_hints(hints: Hints) -> Statement:
+    """What a strategy gathered."""
+    return Statement(
+        name=hints.suggested_name,
+        runtime=hints.detected_runtime,
+        description=hints.description,
+        capabilities=hints.inferred_capabilities,
+    )

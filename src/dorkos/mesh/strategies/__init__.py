@@ -1,0 +1,1 @@
+"""How each product marks a project on disk."""

@@ -1,0 +1,29 @@
+"""The strategies in the order they are asked. The first with an answer decides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dorkos.mesh.model import Hints, Problem
+from dorkos.mesh.strategies.claude_code import ClaudeCodeStrategy
+from dorkos.mesh.strategies.generic import ManifestStrategy
+from dorkos.mesh.strategies.protocol import Folder, Strategy
+
+log = logging.getLogger("dorkos.mesh")
+
+# A manifest says most, so it is asked first.
+STRATEGIES: tuple[Strategy, ...] = (ManifestStrategy(), ClaudeCodeStrategy())
+
+
+def first_answer(strategies: Sequence[Strategy], folder: Folder) -> tuple[Strategy, Hints | Problem] | None:
+    """The first strategy that has something to say about the folder, with what it says."""
+    for strategy in strategies:
+        try:
+            said = strategy.look(folder)
+        except Exception:  # A strategy that fails on one folder must not end the walk; the next is asked.
+            log.exception("strategy %s failed on %s", strategy.name, folder.path)
+            continue
+        if said is not None:
+            return strategy, said
+    return None
