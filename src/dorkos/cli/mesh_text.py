@@ -1,0 +1,77 @@
+"""How Mesh's answers read to a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dorkos.cli.instants import local_time, zone_label
+from dorkos.cli.render import Column, count, notice, print_facts, print_more, print_table, say
+
+
+def found(answer: Any) -> None:
+    """What a discovery found, and what kept it from finding more."""
+    candidates = answer["candidates"]
+    looked = count(answer["directories"], "directory", "directories")
+    print_table(
+        candidates,
+        (
+            Column("name", lambda row: row["hints"]["suggestedName"], shrinks=True),
+            Column("runtime", lambda row: row["hints"]["detectedRuntime"]),
+            Column("path", lambda row: row["path"]),
+        ),
+        empty=f"Nothing new in {looked}. Registered and denied ones are left out.",
+    )
+    for problem in answer["problems"]:
+        notice(f"{problem['path']}: {problem['reason']}")
+    for candidate in candidates:
+        if candidate["duplicateOf"]:
+            notice(f"{candidate['path']} looks like a copy of agent {candidate['duplicateOf']}.")
+    if answer["truncated"]:
+        notice(f"The search ended early, by {answer['truncatedBy']}. Name a smaller root, or use --depth.")
+    if candidates:
+        say("")
+        say("Register one: dorkos mesh register PATH")
+
+
+def registered(agent: Any) -> None:
+    """An agent that was just registered."""
+    say(f"Registered {agent['name']}.", "green")
+    print_facts(
+        (
+            ("id", agent["id"]),
+            ("runtime", agent["runtime"]),
+            ("mailbox", agent["subject"]),
+            ("path", agent["projectPath"]),
+        )
+    )
+    if not agent["manifestWritten"]:
+        notice(f"Registered, but its manifest could not be written: {agent['manifestProblem']}")
+
+
+def agents(answer: Any) -> None:
+    """Agents in a table."""
+    print_table(
+        answer["agents"],
+        (
+            Column("id", lambda row: row["id"]),
+            Column("name", lambda row: row["name"], shrinks=True),
+            Column("namespace", lambda row: row["namespace"], shrinks=True),
+            Column("runtime", lambda row: row["runtime"]),
+            Column("path", lambda row: row["projectPath"], shrinks=True, keeps_end=True),
+        ),
+        empty="No agents here. Find some: dorkos mesh discover DIRECTORY",
+    )
+    print_more(answer["nextCursor"])
+
+
+def denied(answer: Any) -> None:
+    """Denied paths in a table."""
+    print_table(
+        answer["denied"],
+        (
+            Column(f"since ({zone_label()})", lambda row: local_time(row["deniedAt"])),
+            Column("path", lambda row: row["path"]),
+            Column("reason", lambda row: row["reason"], shrinks=True),
+        ),
+        empty="No path is denied.",
+    )

@@ -1,0 +1,293 @@
+"""`dorkos pulse`: schedules and their runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dorkos.cli import pulse_text
+from dorkos.cli.connection import address, connect
+from dorkos.cli.instants import instant, milliseconds
+from dorkos.cli.names import agent_id, names_by_id, schedule_id
+from dorkos.cli.options import Command, Noun, Options, options_of
+from dorkos.cli.output import follow_output, print_output
+from dorkos.cli.render import (
+    notice,
+    print_json_line,
+    say,
+    show,
+)
+from dorkos.cli.typed import absolute, text_or_stdin
+from dorkos.errors import DorkError, ErrorCode
+
+if TYPE_CHECKING:
+    from dorkos.cli.client import Client
+
+app = typer.Typer(help="When agents run: schedules and runs.", no_args_is_help=True, cls=Noun)
+command = functools.partial(app.command, cls=Command)
+
+_SCHEDULES = "/api/pulse/schedules"
+_RUNS = "/api/pulse/runs"
+
+ScheduleArgument = Annotated[
+    str, typer.Argument(metavar="SCHEDULE", help="Id of the schedule, or its name if no other has it.")
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
+
+
+@command("add")
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the schedule.")],
+    program: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND ARGS", help="The program to run, if it is not an agent."),
+    ] = None,
+    *,
+    cron: Annotated[
+        str | None,
+        typer.Option(metavar="EXPR", help="Run when this cron expression is due, such as '0 9 * * 1-5'."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Run once, at this time, such as 2026-03-01T09:00.")
+    ] = None,
+    manual: Annotated[bool, typer.Option("--manual", help="Run only when asked to.")] = False,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Zone of --cron or --at, such as Europe/Berlin.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to ask; `-` reads it from standard input.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Agent to run, by id or name.")] = None,
+    cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Working directory of the program.")] = None,
+    max_runtime: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End a run after this long, such as 10m.")
+    ] = None,
+) -> None:
+    """Add a schedule: when to run, and what.
+
+    When is one of --cron, --at and --manual; what is an agent or a program.
+
+    Examples:
+
+        dorkos pulse add morning --cron '0 9 * * *' --agent scout --prompt 'News?'
+        dorkos pulse add backup --at 2026-03-01T02:00 -- ./backup.sh --full
+    """
+    options = options_of(context)
+    _exactly_one({"--cron": cron, "--at": at, "--manual": manual}, "Say when it runs")
+    _exactly_one({"--agent": agent, "-- COMMAND": program}, "Say what it runs")
+    if agent is not None and prompt is None:
+        raise DorkError(
+            ErrorCode.USAGE,
+            "An agent needs to be asked something: with --prompt.",
+            hint="Such as --prompt 'News?'",
+        )
+    # A program gets the prompt on its standard input; one that needs none is told what it runs for.
+    body: dict[str, object] = {"name": name, "prompt": name if prompt is None else text_or_stdin(prompt)}
+    if timezone is not None:
+        body["timezone"] = timezone
+    if cron is not None:
+        body["cron"] = cron
+    elif at is not None:
+        body["runAt"] = instant(at, timezone)
+    else:
+        body["cron"] = "@manual"
+    if program:
+        body["command"] = program
+        body["cwd"] = absolute(cwd or ".")
+    elif cwd is not None:
+        body["cwd"] = absolute(cwd)
+    if max_runtime is not None:
+        body["maxRuntime"] = milliseconds(max_runtime, "--max-runtime")
+    with connect(options) as client:
+        if agent is not None:
+            body["agentId"] = agent_id(client, agent)
+        show(options, client.post(_SCHEDULES, body), pulse_text.added)
+
+
+@command("list")
+def list_schedules(context: typer.Context) -> None:
+    """Show the schedules and when each is due next.
+
+    Example:
+
+        dorkos pulse list
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        show(options, client.get(_SCHEDULES), pulse_text.schedules)
+
+
+@command("run")
+def run(
+    context: typer.Context,
+    schedule: ScheduleArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its output until it ends.")] = False,
+) -> None:
+    """Run a schedule now, whatever its clock says.
+
+    With --follow the exit code is 1 unless the run completes.
+
+    Example:
+
+        dorkos pulse run morning --follow
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        queued = client.post(address(_SCHEDULES, schedule_id(client, schedule), "trigger"))
+        run_id = queued["runId"]
+        if not follow:
+            show(options, queued, lambda _: pulse_text.queued(run_id))
+            return
+        notice(f"Run {run_id}")
+        _follow_to_end(client, options, run_id)
+
+
+@command("runs")
+def runs(
+    context: typer.Context,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="SCHEDULE", help="Only runs of this schedule, by id or name.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only runs in this state, such as failed.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 20,
+) -> None:
+    """Show runs, newest first.
+
+    Example:
+
+        dorkos pulse runs --schedule morning --state failed
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        chosen = None if schedule is None else schedule_id(client, schedule)
+        found = client.get(_RUNS, scheduleId=chosen, status=state, limit=limit)
+        show(options, found, lambda rows: pulse_text.runs(rows, names_by_id(client) if rows else {}))
+
+
+@command("show")
+def show_run(context: typer.Context, run: RunArgument) -> None:
+    """Show everything about one run.
+
+    Example:
+
+        dorkos pulse show 01JD8Q2M5W7ZC3K9VXN4T6BRAE
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        found = client.get(address(_RUNS, run))
+        show(options, found, lambda row: pulse_text.run(row, names_by_id(client)))
+
+
+@command("logs")
+def logs(
+    context: typer.Context,
+    run: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+) -> None:
+    """Print what a run printed: its standard output to yours, its standard error to yours.
+
+    Example:
+
+        dorkos pulse logs 01JD8Q2M5W7ZC3K9VXN4T6BRAE --follow
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        if follow:
+            follow_output(client, options, run)
+        else:
+            print_output(client, options, run)
+
+
+@command("cancel")
+def cancel(context: typer.Context, run: RunArgument) -> None:
+    """Cancel a run that waits or is at work.
+
+    Example:
+
+        dorkos pulse cancel 01JD8Q2M5W7ZC3K9VXN4T6BRAE
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        show(options, client.post(address(_RUNS, run, "cancel")), pulse_text.cancelled)
+
+
+@command("pause")
+def pause(context: typer.Context, schedule: ScheduleArgument) -> None:
+    """Keep a schedule from firing until it is resumed; it can still be run by hand.
+
+    Example:
+
+        dorkos pulse pause morning
+    """
+    _change(context, schedule, {"status": "paused"}, lambda row: f"Paused {row['name']}.")
+
+
+@command("resume")
+def resume(context: typer.Context, schedule: ScheduleArgument) -> None:
+    """Let a paused schedule fire again, from now on.
+
+    Example:
+
+        dorkos pulse resume morning
+    """
+    _change(
+        context,
+        schedule,
+        {"status": "active", "enabled": True},
+        lambda row: f"Resumed {row['name']}: next run {pulse_text.next_run(row) or 'when asked to'}.",
+    )
+
+
+@command("delete")
+def delete(context: typer.Context, schedule: ScheduleArgument) -> None:
+    """Delete a schedule; its runs that wait are cancelled, and one at work is asked to stop.
+
+    Example:
+
+        dorkos pulse delete morning
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        chosen = schedule_id(client, schedule)
+        show(options, client.delete(address(_SCHEDULES, chosen)), lambda _: say(f"Deleted {schedule}."))
+
+
+def _change(
+    context: typer.Context, schedule: str, change: Mapping[str, object], sentence: Callable[[Any], str]
+) -> None:
+    options = options_of(context)
+    with connect(options) as client:
+        changed = client.patch(address(_SCHEDULES, schedule_id(client, schedule)), change)
+        show(options, changed, lambda row: say(sentence(row)))
+
+
+def _exactly_one(choices: Mapping[str, object], wish: str) -> None:
+    if sum(bool(value) for value in choices.values()) == 1:
+        return
+    *others, last = choices
+    raise DorkError(
+        ErrorCode.USAGE,
+        f"{wish}: with exactly one of {', '.join(others)} and {last}.",
+        hint="`dorkos pulse add --help` has an example of each.",
+    )
+
+
+def _follow_to_end(client: Client, options: Options, run_id: str) -> None:
+    try:
+        follow_output(client, options, run_id)
+    except KeyboardInterrupt:
+        notice(f"The run goes on. End it with: dorkos pulse cancel {run_id}")
+        raise
+    ended = client.get(address(_RUNS, run_id))
+    if options.json:
+        print_json_line(ended)
+    else:
+        notice(pulse_text.ending(ended))
+    if ended["state"] != "completed":
+        raise typer.Exit(1)

@@ -1,0 +1,110 @@
+"""How Relay's answers read to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dorkos.cli.instants import zoned_time
+from dorkos.cli.render import Column, preview, print_more, print_table, say, state_style
+
+# A line and its colour.
+Line = tuple[str, str]
+
+
+def receipt(answer: Any) -> None:
+    """What became of a message at each recipient."""
+    say(f"Message {answer['messageId']}")
+    for recipient in answer["recipients"]:
+        if recipient["outcome"] == "delivered":
+            say(f"  delivered to {recipient['subject']}", "green")
+        else:
+            why = f": {recipient['detail']}" if recipient["detail"] else ""
+            say(f"  NOT delivered to {recipient['subject']}, {recipient['outcome']}{why}", "red")
+
+
+def messages(page: Any) -> None:
+    """Messages, each with where it stands."""
+    empty = "No messages here. Send one: dorkos relay send SUBJECT TEXT"
+    _print_each(page["messages"], _message, empty=empty)
+    print_more(page.get("nextCursor"))
+
+
+def inbox(page: Any) -> None:
+    """The same for one mailbox."""
+    _print_each(page["messages"], _message, empty="The mailbox is empty.")
+    print_more(page.get("nextCursor"))
+
+
+def claimed(subject: str, deliveries: Sequence[Any]) -> None:
+    """Messages that are now the caller's, each with the command that acknowledges it."""
+
+    def lines(row: Any) -> Sequence[Line]:
+        until = zoned_time(row["leaseExpiresAt"])
+        return (
+            (f"{row['messageId']}  attempt {row['attempts']}, yours until {until}", "bold"),
+            *_letter(row["message"]),
+            (f"  dorkos relay ack {subject} {row['messageId']} {row['leaseToken']}", ""),
+        )
+
+    _print_each(deliveries, lines, empty="Nothing waits in the mailbox. Wait for a message with --wait 30s.")
+
+
+def dead_letters(letters: Any, limit: int) -> None:
+    """Messages that stopped, each with the reason."""
+
+    def lines(row: Any) -> Sequence[Line]:
+        return (
+            (f"{row['messageId']}  {row['reason']}  {zoned_time(row['failedAt'])}", "red"),
+            (f"  {row['detail']}", ""),
+            *_letter(row["envelope"]),
+        )
+
+    _print_each(letters, lines, empty="No dead letters: every message has arrived or still waits.")
+    print_more(letters[-1]["id"] if len(letters) == limit else None)
+
+
+def endpoints(rows: Any, owners: Mapping[str, str]) -> None:
+    """Mailboxes in a table; `owners` says what their agents are called."""
+    print_table(
+        rows,
+        (
+            Column("subject", lambda row: row["subject"]),
+            Column("of", lambda row: owners.get(row["agentId"], row["description"]), shrinks=True),
+            Column("waiting", lambda row: str(row["pendingCount"]), right=True),
+            Column("taken by", _taker),
+        ),
+        empty="No mailboxes yet. Open one: dorkos relay open relay.human.ada",
+    )
+
+
+def _message(row: Mapping[str, Any]) -> Sequence[Line]:
+    status = f"{row['status']}, claimed" if row.get("claimed") else row["status"]
+    head = f"{row['id']}  {status}  {zoned_time(row['createdAt'])}"
+    return ((head, state_style(row["status"])), *_letter(row))
+
+
+def _letter(message: Mapping[str, Any]) -> Sequence[Line]:
+    """Who said what to whom. Each subject has a line to itself, because it is long and made for copying."""
+    says = preview(message["payload"]) if "payload" in message else "nothing"
+    return (
+        (f"  from  {message['from'] or '-'}", ""),
+        (f"  to    {message['subject']}", ""),
+        (f"  says  {says}", ""),
+    )
+
+
+def _taker(endpoint: Mapping[str, Any]) -> str:
+    if endpoint.get("closedAt"):
+        return "closed"
+    return "runs" if endpoint["consumer"] == "run" else "claims"
+
+
+def _print_each(rows: Sequence[Any], lines: Callable[[Any], Sequence[Line]], *, empty: str) -> None:
+    if not rows:
+        say(empty)
+    for number, row in enumerate(rows):
+        if number:
+            say("")
+        for text, style in lines(row):
+            say(text, style)

@@ -1,0 +1,36 @@
+"""What people type for programs: texts from standard input, JSON, and paths."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.storable import parse_json
+
+
+def text_or_stdin(text: str) -> str:
+    """The text itself, or all of standard input for `-`. Raises `invalid_text` if that is not UTF-8."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise DorkError(
+            ErrorCode.INVALID_TEXT,
+            f"Standard input is not UTF-8: {fault}.",
+            hint="Convert it first, or send Base64.",
+        ) from fault
+
+
+def json_value(text: str) -> Any:
+    """A JSON value typed by hand. Raises `invalid_json` or `invalid_text`."""
+    return parse_json(text.encode("utf-8", errors="surrogatepass"))
+
+
+def absolute(path: str) -> str:
+    """A path as the server can use it, whose working directory is another. Links are not followed here."""
+    if not path:
+        raise DorkError(ErrorCode.USAGE, "A path must not be empty.", hint="Write `.` for this directory.")
+    return str(Path(path).absolute())

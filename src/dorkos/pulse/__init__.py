@@ -1,0 +1,1 @@
+"""Pulse decides when agents run."""

@@ -1,0 +1,194 @@
+"""Cron expressions: reading them, and the instants at which they are due. Pure.
+
+The grammar is cronsim's (Debian's cron with `L`, `LW`, `#`): five fields, or six with leading seconds,
+or a nickname. When day-of-month and day-of-week are both restricted, either is enough; a field that
+begins with `*` does not restrict.
+
+Clock changes, as Debian does: an expression with fixed hours and minutes means times on the wall. One that
+falls into the gap is due right after it, one in the repeated hour is due once, the first time. With `*` in
+hour or minute the expression is a cadence and keeps it: nothing is due in the gap, and the repeated hour
+counts twice. The instants never depend on where the search for them began.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+
+from cronsim import CronSim, CronSimError
+
+from dorkos.errors import DorkError, ErrorCode
+
+NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+LENGTH_MAX = 200
+
+_SECOND = timedelta(seconds=1)
+# No zone changes its offset twice within this time.
+_STRIDE = timedelta(hours=12)
+_ANY_DATE = datetime(2026, 1, 1)  # noqa: DTZ001  # A time on the wall; only the grammar is read with it.
+
+
+def check(expression: str, zone: tzinfo, after: datetime) -> None:
+    """Raise `invalid_cron` unless the expression can be read and is due at least once after `after`.
+
+    The search ends after 50 years, so that a day such as 30 February is refused instead of waited for.
+    """
+    if next(instants(expression, zone, after), None) is None:
+        raise _refusal(f"The cron expression {expression!r} is never due.", "Check the day and the month.")
+
+
+def instants(expression: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    """The instants at which `expression` is due in `zone`, in UTC, strictly increasing, all after `after`.
+
+    Ends only if nothing is due for 50 years. Raises `invalid_cron` at once, not at the first instant.
+    """
+    text = normalise(expression)
+    minute, hour = text.split()[-5:-3]
+    on_the_wall = not minute.startswith("*") and not hour.startswith("*")
+    found = _times_on_the_wall(text, zone, after) if on_the_wall else _cadence(text, zone, after)
+    return _increasing(found, after)
+
+
+@lru_cache(maxsize=4096)
+def normalise(expression: str) -> str:
+    """The expression as cronsim reads it: nickname spelled out, `?` as `*`. Raises `invalid_cron`."""
+    text = expression.strip()
+    if len(text) > LENGTH_MAX:
+        raise _refusal(f"The cron expression is longer than {LENGTH_MAX} characters.", "Shorten it.")
+    if text.startswith("@"):
+        return _spelled_out(text)
+    fields = text.split()
+    _refuse_what_cronsim_lacks(text, fields)
+    text = " ".join("*" + field[1:] if field.startswith("?") else field for field in fields)
+    try:
+        CronSim(text, _ANY_DATE)
+    except (CronSimError, ValueError) as fault:
+        reason = str(fault).removeprefix("Bad ")
+        raise _refusal(
+            f"The cron expression {expression!r} cannot be read: {reason} is not valid.",
+            "Five fields: minute, hour, day of month, month, day of week; or six with leading seconds.",
+        ) from fault
+    return text
+
+
+def _spelled_out(text: str) -> str:
+    if text.lower() in NICKNAMES:
+        return NICKNAMES[text.lower()]
+    name = text.split(maxsplit=1)[0]
+    if name.lower() == "@reboot":
+        raise _refusal(
+            "`@reboot` names no time, so it can never be due.",
+            "Use a cron expression, or run the schedule by hand.",
+        )
+    if name.lower() == "@every":
+        raise _refusal(
+            "`@every` is not supported.", "Use a cron expression, such as */15 * * * * for every 15 minutes."
+        )
+    raise _refusal(f"`{name}` is not a known nickname.", f"Known are {', '.join(NICKNAMES)}.")
+
+
+def _refuse_what_cronsim_lacks(text: str, fields: list[str]) -> None:
+    if ":" in text:
+        raise _refusal(
+            f"{text!r} looks like a date, not like a cron expression.",
+            "For one instant write `@at` before it.",
+        )
+    if len(fields) == 7:
+        raise _refusal("A seventh field (the year) is not supported.", "For one instant use `@at`.")
+    if len(fields) not in (5, 6):
+        raise _refusal(
+            f"The cron expression {text!r} has {len(fields)} fields.",
+            "Five fields: minute, hour, day of month, month, day of week; or six with leading seconds.",
+        )
+    if re.search(r"\dW|W\d", fields[-3].upper()):
+        raise _refusal(
+            f"`{fields[-3]}` (the weekday nearest to a day) is not supported.",
+            "`LW` is: the last weekday of the month.",
+        )
+    if fields[-1].startswith("+"):
+        raise _refusal(
+            "A leading `+` (both days must match) is not supported.",
+            "Begin one of the two day fields with `*`, such as `*/1`, to require both.",
+        )
+
+
+def _times_on_the_wall(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    for local in CronSim(text, after.astimezone(zone).replace(tzinfo=None)):
+        instant = local.replace(tzinfo=zone).astimezone(UTC)
+        gap = instant.astimezone(zone).replace(tzinfo=None) - local
+        if gap:
+            # No clock showed this time. Python reads it with the offset before the change, which puts it
+            # after the change by as much as it lies inside the gap.
+            instant = _offset_change(zone, instant - gap - _SECOND, instant) or instant
+        yield instant
+
+
+def _cadence(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    # Between two changes of the offset local time is UTC plus a constant, and there cronsim is exact.
+    since = after.astimezone(UTC).replace(microsecond=0)
+    while True:
+        offset = _offset(zone, since)
+        seen = since
+        for local in CronSim(text, (since + offset).replace(tzinfo=None)):
+            instant = local.replace(tzinfo=UTC) - offset
+            change = _offset_change(zone, seen, instant)
+            if change is not None:
+                break
+            yield instant
+            seen = instant
+        else:
+            return
+        # From here on with the new offset. The change itself may be due, so the search begins before it.
+        since, offset = change, _offset(zone, change)
+        first = next(iter(CronSim(text, (change + offset - _SECOND).replace(tzinfo=None))), None)
+        if first is None:
+            return
+        if first.replace(tzinfo=UTC) - offset == change:
+            yield change
+
+
+def _increasing(found: Iterator[datetime], after: datetime) -> Iterator[datetime]:
+    last = after
+    for instant in found:
+        if instant > last:
+            last = instant
+            yield instant
+
+
+def _offset(zone: tzinfo, instant: datetime) -> timedelta:
+    offset = instant.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _offset_change(zone: tzinfo, since: datetime, until: datetime) -> datetime | None:
+    """The first whole second in (since, until] with another offset than `since` has, or None."""
+    before = _offset(zone, since)
+    low = high = since
+    while high < until:
+        low, high = high, min(high + _STRIDE, until)
+        if _offset(zone, high) != before:
+            break
+    else:
+        return None
+    while high - low > _SECOND:
+        middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
+        if _offset(zone, middle) == before:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _refusal(message: str, hint: str) -> DorkError:
+    return DorkError(ErrorCode.INVALID_CRON, message, hint=hint)

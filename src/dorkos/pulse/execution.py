@@ -1,0 +1,265 @@
+"""One run at work: started, watched, ended for one of several causes, and its outcome stored."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+
+from dorkos.boundary import Boundary
+from dorkos.clock import Clock
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.node import process_started_at
+from dorkos.pulse.capture import Capture
+from dorkos.pulse.model import Claim, Outcome, OutputChunk
+from dorkos.pulse.store import PulseStore
+from dorkos.runtimes.protocol import Exit, RunSpec, Runtime, RuntimeProcess, StartFailedError
+from dorkos.vocabulary import RunReason, RunState
+
+log = logging.getLogger("dorkos.pulse")
+
+T = TypeVar("T")
+
+GRACE_S = 5.0
+SHUTDOWN_GRACE_S = 2.0
+# A lease is given up this part of its length before it expires, so that the process is dead by then.
+_MARGIN = 0.1
+_WATCH_S = 0.25
+_CANCELLED = "Run cancelled"
+_RETRY_S = 0.5
+# Faults that may pass. Storing the same output or the same end twice is harmless, so these are repeated.
+_PASSING = frozenset(
+    {
+        ErrorCode.DATABASE_BUSY,
+        ErrorCode.DATABASE_UNREACHABLE,
+        ErrorCode.DATABASE_READONLY,
+        ErrorCode.DISK_FULL,
+        ErrorCode.OUTCOME_UNKNOWN,
+    }
+)
+
+
+class Cause(Enum):
+    """Why a run is ended before its program ends by itself."""
+
+    DEADLINE = auto()
+    CANCEL = auto()
+    SHUTDOWN = auto()
+    LEASE_LOST = auto()
+
+
+class _LeaseLostError(Exception):
+    """Somebody else may hold the run now: nothing more may be stored about it."""
+
+
+class Execution:
+    """Carries out one claimed run. The causes to end it early may come at any time; the first one counts."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        store: PulseStore,
+        runtime: Runtime,
+        clock: Clock,
+        boundary: Boundary,
+        environment: dict[str, str],
+        leased_until: float,
+        lease_s: float,
+        max_runtime_ms: int,
+        max_output_bytes: int,
+    ) -> None:
+        """`leased_until` is on the monotonic clock, counted from before the claim was sent."""
+        self.claim = claim
+        self._store = store
+        self._runtime = runtime
+        self._clock = clock
+        self._boundary = boundary
+        self._environment = environment
+        self._leased_until = leased_until
+        self._margin_s = lease_s * _MARGIN
+        self._max_runtime_ms = max_runtime_ms
+        self._max_output_bytes = max_output_bytes
+        self._cause: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
+        self._lost = asyncio.Event()
+        self._process: RuntimeProcess | None = None
+
+    def end(self, cause: Cause) -> None:
+        """End it early. A lost lease always counts, also while it is being ended for another cause."""
+        if cause is Cause.LEASE_LOST:
+            self._lost.set()
+        if not self._cause.done():
+            self._cause.set_result(cause)
+        elif cause is Cause.SHUTDOWN and self._process is not None:
+            # It is being ended already, but the server cannot wait for the long grace of a cancel.
+            asyncio.get_running_loop().call_later(SHUTDOWN_GRACE_S, self._process.kill)
+
+    def renewed(self, leased_until: float) -> None:
+        """The lease was extended, until then on the monotonic clock."""
+        self._leased_until = leased_until
+
+    async def run(self) -> None:
+        """Do it. Stores the outcome, unless the lease is lost: then the run is left to rescue."""
+        watch = asyncio.create_task(self._watch_lease())
+        try:
+            await self._finish(await self._outcome())
+        except _LeaseLostError:
+            log.warning("run %s: the lease is lost; its processes were killed", self.claim.run.id)
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _outcome(self) -> Outcome | None:
+        """How it ended; None if it was given back unstarted."""
+        if self.claim.obstacle is not None:
+            return self.claim.obstacle
+        if self._cause.done():
+            return await self._unstarted(self._cause.result())
+        try:
+            self._process = process = await self._runtime.start(self._spec())
+        except (StartFailedError, DorkError) as fault:
+            return Outcome(RunState.FAILED, RunReason.START_FAILED, str(fault))
+        try:
+            return await self._attend(process)
+        finally:
+            await process.close()
+
+    async def _unstarted(self, cause: Cause) -> Outcome | None:
+        self._refuse_if_lost()
+        if cause is Cause.CANCEL:
+            return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, _CANCELLED)
+        await self._persist(lambda: self._store.release_run(self.claim))
+        return None
+
+    def _spec(self) -> RunSpec:
+        # Resolved again: a link may point elsewhere by now. What the check returns is what is used.
+        cwd = self._boundary.confine(self.claim.cwd) if self.claim.cwd else self._boundary.root
+        return RunSpec(self.claim.argv, self.claim.run.prompt, cwd, self._environment)
+
+    async def _attend(self, process: RuntimeProcess) -> Outcome:
+        capture = Capture(self._append, max_bytes=self._max_output_bytes)
+        reading = asyncio.create_task(self._read(process, capture))
+        deadline = asyncio.get_running_loop().call_later(
+            self._max_runtime_ms / 1000, self.end, Cause.DEADLINE
+        )
+        try:
+            await self._record_process(process)
+            cause, ended = await self._until_over(process)
+            self._refuse_if_lost()
+            await self._while_held(reading)
+            await self._while_held(asyncio.ensure_future(capture.close()))
+            return _outcome(cause, ended, capture.tail, max_runtime_ms=self._max_runtime_ms)
+        finally:
+            deadline.cancel()
+            process.kill()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await capture.abandon()
+
+    async def _record_process(self, process: RuntimeProcess) -> None:
+        started_at = process_started_at(process.pid)
+        pid = process.pid
+        await self._persist(lambda: self._store.record_process(self.claim, pid=pid, started_at=started_at))
+
+    async def _until_over(self, process: RuntimeProcess) -> tuple[Cause | None, Exit]:
+        exiting = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait((exiting, self._cause), return_when=asyncio.FIRST_COMPLETED)
+            if exiting.done():
+                return None, exiting.result()
+            cause = self._cause.result()
+            self._refuse_if_lost()
+            grace_s = SHUTDOWN_GRACE_S if cause is Cause.SHUTDOWN else GRACE_S
+            ended = await self._while_held(asyncio.ensure_future(process.terminate(grace_s)))
+            if ended is None:
+                # Not even SIGKILL ended it. What is not over is never given a final state.
+                log.error("run %s: process %s cannot be killed", self.claim.run.id, process.pid)
+                raise _LeaseLostError
+            return cause, ended
+        finally:
+            exiting.cancel()
+
+    async def _read(self, process: RuntimeProcess, capture: Capture) -> None:
+        async for stream, data in process.output():
+            await capture.take(stream, data)
+
+    async def _append(self, chunks: Sequence[OutputChunk]) -> None:
+        await self._persist(lambda: self._store.append_output(self.claim, chunks))
+
+    async def _finish(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        run, lease_token = self.claim.run, self.claim.lease_token
+        await self._persist(lambda: self._store.finish_run(run, lease_token, outcome))
+
+    async def _persist(self, change: Callable[[], Awaitable[bool]]) -> None:
+        """Store something, again while the database has a passing fault and the lease is held."""
+        while True:
+            self._refuse_if_lost()
+            try:
+                if await change():
+                    return
+            except DorkError as fault:
+                if fault.code not in _PASSING:
+                    raise
+                log.warning("run %s: not stored, will try again: %s", self.claim.run.id, fault)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RETRY_S):
+                        await self._lost.wait()
+            else:
+                self.end(Cause.LEASE_LOST)
+
+    async def _while_held(self, work: asyncio.Future[T]) -> T:
+        """Wait for `work`, but no longer than the lease is held."""
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait((work, lost), return_when=asyncio.FIRST_COMPLETED)
+            self._refuse_if_lost()
+            return work.result()
+        finally:
+            lost.cancel()
+            if not work.done():
+                work.cancel()
+
+    def _refuse_if_lost(self) -> None:
+        if self._lost.is_set():
+            raise _LeaseLostError
+
+    async def _watch_lease(self) -> None:
+        while True:
+            left = self._leased_until - self._margin_s - self._clock.monotonic()
+            if left <= 0:
+                self.end(Cause.LEASE_LOST)
+                return
+            # Looks often instead of sleeping until the end: the end moves with each renewal.
+            await asyncio.sleep(min(left, _WATCH_S))
+
+
+def _outcome(cause: Cause | None, ended: Exit, output: str, *, max_runtime_ms: int) -> Outcome:
+    if cause is Cause.DEADLINE:
+        error = f"The run took longer than its limit of {max_runtime_ms} ms."
+        return Outcome(RunState.TIMEOUT, RunReason.DEADLINE, error, ended.code, output)
+    if cause is Cause.CANCEL:
+        return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, _CANCELLED, ended.code, output)
+    if cause is Cause.SHUTDOWN:
+        error = "The server stopped while it ran."
+        return Outcome(RunState.INTERRUPTED, RunReason.SHUTDOWN, error, ended.code, output)
+    if ended.ok:
+        return Outcome(RunState.COMPLETED, None, None, ended.code, output)
+    if ended.signal is not None:
+        error = f"The program was ended by {_signal_name(ended.signal)}."
+        return Outcome(RunState.FAILED, RunReason.SIGNAL, error, None, output)
+    error = f"The program exited with code {ended.code}."
+    return Outcome(RunState.FAILED, RunReason.EXIT_CODE, error, ended.code, output)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # Real-time signals have no names.
+        return f"signal {number}"

@@ -1,0 +1,275 @@
+"""Holding runs: claim, renew, take over, finish. Each is one conditional UPDATE that names the lease.
+
+A lease is a token and an expiry. Whoever holds the token may renew the lease and finish the run; once it
+has expired, rescue may take it over with a new token, and the former holder's statements match nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Transaction
+from dorkos.db.schema.pulse import pulse_runs
+from dorkos.db.schema.system import nodes
+from dorkos.identity import tokens
+from dorkos.identity.tokens import NewToken
+from dorkos.node import Node
+from dorkos.pulse import runs
+from dorkos.pulse.model import (
+    AgentDirectory,
+    AgentTarget,
+    Claim,
+    DeliverySettler,
+    Offer,
+    Outcome,
+    Run,
+)
+from dorkos.pulse.rows import RUN_COLUMNS, run_of
+from dorkos.vocabulary import RunReason, RunState, Scope
+
+_SCOPES = frozenset({Scope.SEND, Scope.RECEIVE})
+
+_QUEUED = sa.and_(runs.ACTIVE, pulse_runs.c.status == RunState.QUEUED)
+_RUNNING = sa.and_(runs.ACTIVE, pulse_runs.c.status == RunState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRun:
+    """A run whose lease somebody holds, and where its process is, as far as was recorded."""
+
+    run: Run
+    lease_token: str
+    lease_expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process of the server that holds a lease, as it registered itself."""
+
+    pid: int
+    started_at: datetime
+    stopped: bool
+
+
+def claim(
+    tx: Transaction, offers: Sequence[Offer], *, node: Node, lease: timedelta, agents: AgentDirectory
+) -> list[Claim]:
+    """Take the oldest waiting runs, as many as there are offers. No two servers get the same run."""
+    now = tx.now()
+    waiting = tx.execute(
+        sa.select(pulse_runs.c.id)
+        .where(_QUEUED)
+        .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
+        .limit(len(offers))
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    claims = []
+    for run_id, offer in zip(list(waiting), offers, strict=False):
+        taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents)
+        if taken is not None:
+            claims.append(taken)
+    return claims
+
+
+def renew(tx: Transaction, lease_tokens: Sequence[str], *, lease: timedelta) -> dict[str, bool]:
+    """Extend the leases that are still held, and the tokens of their runs.
+
+    Returns the runs still held, each with whether somebody asked to cancel it. A run that is missing is
+    no longer ours.
+    """
+    expires_at = tx.now() + lease
+    held = tx.execute(
+        pulse_runs.update()
+        .where(_RUNNING, pulse_runs.c.lease_token.in_(lease_tokens))
+        .values(lease_expires_at=expires_at)
+        .returning(pulse_runs.c.id, pulse_runs.c.cancel_requested_at)
+    ).all()
+    tokens.extend_of_run(tx, [row.id for row in held], expires_at=expires_at)
+    return {row.id: row.cancel_requested_at is not None for row in held}
+
+
+def record_process(
+    tx: Transaction, run_id: str, lease_token: str, *, pid: int, started_at: str | None
+) -> bool:
+    """Store which process does the work, so that an orphan can be told. False if the lease is lost."""
+    statement = _held(run_id, lease_token).values(pid=pid, process_started_at=started_at)
+    return tx.execute(statement).rowcount == 1
+
+
+def release(tx: Transaction, run_id: str, lease_token: str) -> bool:
+    """Give back a run that was claimed but never started. False if the lease is lost."""
+    statement = _held(run_id, lease_token).values(
+        status=RunState.QUEUED,
+        started_at=None,
+        host=None,
+        boot_id=None,
+        lease_owner=None,
+        lease_token=None,
+        lease_expires_at=None,
+    )
+    if tx.execute(statement).rowcount == 0:
+        return False
+    tokens.revoke_of_run(tx, run_id)
+    tx.emit("pulse.run.queued", run_id)
+    return True
+
+
+def finish(
+    tx: Transaction, run: Run, lease_token: str, outcome: Outcome, *, deliveries: DeliverySettler
+) -> bool:
+    """End a run: its state, its tokens, the message that started it, and the event, in one commit.
+
+    False, with nothing changed, if the lease is no longer held or the run has ended already.
+    """
+    now = tx.now()
+    began = run.started_at or now
+    duration_ms = max(0, (now - began) // timedelta(milliseconds=1))
+    statement = _held(run.id, lease_token).values(
+        status=outcome.state,
+        reason=outcome.reason,
+        finished_at=now,
+        duration_ms=duration_ms,
+        output=outcome.output,
+        error=outcome.error,
+        exit_code=outcome.exit_code,
+        lease_token=None,
+        lease_expires_at=None,
+    )
+    if tx.execute(statement).rowcount == 0:
+        return False
+    tokens.revoke_of_run(tx, run.id)
+    if run.delivery_id is not None:
+        deliveries.settle(
+            tx, delivery_id=run.delivery_id, run_id=run.id, state=outcome.state, reason=outcome.reason
+        )
+    runs.tell_finished(
+        tx, run.id, outcome, schedule_id=run.schedule_id, agent_id=run.agent_id, duration_ms=duration_ms
+    )
+    return True
+
+
+def take_over(tx: Transaction, held: HeldRun, *, lease_token: str, node: Node, lease: timedelta) -> bool:
+    """Become the holder of a run whose lease is exactly as it was read. False if anything moved since.
+
+    Where its process was recorded stays as it is: that is what the new holder has to look at.
+    """
+    statement = (
+        _held(held.run.id, held.lease_token)
+        .where(pulse_runs.c.lease_expires_at == held.lease_expires_at)
+        .values(lease_owner=node.id, lease_token=lease_token, lease_expires_at=tx.now() + lease)
+    )
+    if tx.execute(statement).rowcount == 0:
+        return False
+    tokens.revoke_of_run(tx, held.run.id)
+    return True
+
+
+def expired(connection: sa.Connection, now: datetime, *, limit: int) -> list[HeldRun]:
+    """Running runs whose lease has run out."""
+    statement = (
+        sa.select(*RUN_COLUMNS)
+        .where(_RUNNING, pulse_runs.c.lease_expires_at <= now)
+        .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
+        .limit(limit)
+    )
+    return [_held_run(row) for row in connection.execute(statement).mappings()]
+
+
+def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun, Owner]]:
+    """Running runs held by other servers of this boot of this machine, with what is known of each server."""
+    statement = (
+        sa.select(*RUN_COLUMNS)
+        .join(nodes, nodes.c.id == pulse_runs.c.lease_owner)
+        .where(_RUNNING, *_neighbours(node))
+        .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
+    )
+    owners = {
+        row.id: Owner(row.pid, row.started_at, row.stopped_at is not None)
+        for row in connection.execute(sa.select(nodes).where(*_neighbours(node)))
+    }
+    held = [_held_run(row) for row in connection.execute(statement).mappings()]
+    return [(one, owners[one.run.lease_owner or ""]) for one in held]
+
+
+def _neighbours(node: Node) -> tuple[sa.ColumnElement[bool], ...]:
+    return (nodes.c.id != node.id, nodes.c.host == node.host, nodes.c.boot_id == node.boot_id)
+
+
+def _take(
+    tx: Transaction, run_id: str, offer: Offer, *, node: Node, expires_at: datetime, agents: AgentDirectory
+) -> Claim | None:
+    row = (
+        tx.execute(
+            pulse_runs.update()
+            .where(pulse_runs.c.id == run_id, pulse_runs.c.status == RunState.QUEUED)
+            .values(
+                status=RunState.RUNNING,
+                started_at=tx.now(),
+                host=node.host,
+                boot_id=node.boot_id,
+                lease_owner=node.id,
+                lease_token=offer.lease_token,
+                lease_expires_at=expires_at,
+            )
+            .returning(*RUN_COLUMNS)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        return None
+    run = run_of(row)
+    agent = agents.find_agent(tx, run.agent_id) if run.agent_id is not None else None
+    token = NewToken(
+        offer.token_id,
+        offer.token_secret,
+        subject=agent.subject if agent is not None else f"relay.system.pulse.{run.schedule_id or run.id}",
+        scopes=_SCOPES,
+        run_id=run.id,
+        agent_id=agent.id if agent is not None else None,
+    )
+    tokens.mint(tx, token, expires_at=expires_at)
+    tx.emit(
+        "pulse.run.started",
+        run.id,
+        {"scheduleId": run.schedule_id, "agentId": run.agent_id, "node": node.id, "host": node.host},
+    )
+    return _with_target(run, offer.lease_token, token, agent)
+
+
+def _with_target(run: Run, lease_token: str, token: NewToken, agent: AgentTarget | None) -> Claim:
+    if run.command is not None:
+        return Claim(run, lease_token, token, run.command, run.cwd)
+    if agent is None:
+        obstacle = Outcome(
+            RunState.FAILED, RunReason.TARGET_REMOVED, "The agent of this run is no longer registered."
+        )
+        return Claim(run, lease_token, token, (), run.cwd, obstacle)
+    if agent.entrypoint is None:
+        obstacle = Outcome(
+            RunState.FAILED,
+            RunReason.START_FAILED,
+            f"The agent {agent.name} has no entrypoint: its manifest names no program that takes its turns.",
+        )
+        return Claim(run, lease_token, token, (), run.cwd, obstacle)
+    return Claim(run, lease_token, token, agent.entrypoint, run.cwd or str(agent.project_path))
+
+
+def _held(run_id: str, lease_token: str) -> sa.Update:
+    return pulse_runs.update().where(
+        pulse_runs.c.id == run_id,
+        pulse_runs.c.status == RunState.RUNNING,
+        pulse_runs.c.lease_token == lease_token,
+    )
+
+
+def _held_run(row: sa.RowMapping) -> HeldRun:
+    run = run_of(row)
+    # The table's CHECK gives every running run a token; the expiry is set together with it.
+    assert run.lease_token is not None
+    assert run.lease_expires_at is not None
+    return HeldRun(run, run.lease_token, run.lease_expires_at)

@@ -1,0 +1,235 @@
+"""Pulse's words: schedules, slots and runs as frozen values, and the ports it needs from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Transaction
+from dorkos.identity.tokens import NewToken
+from dorkos.vocabulary import (
+    OutputStream,
+    PermissionMode,
+    RunReason,
+    RunState,
+    RunTrigger,
+    ScheduleStatus,
+    SlotReason,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When something runs, and what. `timezone` None inherits the setting; instants are UTC."""
+
+    id: str
+    name: str
+    description: str | None
+    cron: str | None
+    run_at: datetime | None
+    timezone: str | None
+    prompt: str
+    cwd: str | None
+    command: tuple[str, ...] | None
+    agent_id: str | None
+    status: ScheduleStatus
+    enabled: bool
+    max_runtime: int | None
+    permission_mode: PermissionMode
+    revision: int
+    decided_until: datetime
+    next_due_at: datetime | None
+    created_by: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def fires(self) -> bool:
+        """Whether due instants start runs: switched on, and neither paused nor waiting for approval."""
+        return self.enabled and self.status is ScheduleStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDraft:
+    """What a person decides about a schedule; everything else is kept by the store."""
+
+    name: str
+    prompt: str
+    description: str | None = None
+    cron: str | None = None
+    run_at: datetime | None = None
+    timezone: str | None = None
+    cwd: str | None = None
+    command: tuple[str, ...] | None = None
+    agent_id: str | None = None
+    status: ScheduleStatus = ScheduleStatus.ACTIVE
+    enabled: bool = True
+    max_runtime: int | None = None
+    permission_mode: PermissionMode = PermissionMode.ACCEPT_EDITS
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A decided instant, or `count` neighbouring ones, with the run it led to."""
+
+    id: str
+    schedule_id: str
+    due_at: datetime
+    through_at: datetime
+    count: int
+    verdict: Verdict
+    reason: SlotReason
+    decided_at: datetime
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt to do something. `max_runtime` and `duration_ms` are milliseconds."""
+
+    id: str
+    schedule_id: str | None
+    slot_id: str | None
+    attempt: int
+    agent_id: str | None
+    status: RunState
+    reason: RunReason | None
+    trigger: RunTrigger
+    prompt: str
+    cwd: str | None
+    command: tuple[str, ...] | None
+    max_runtime: int | None
+    delivery_id: str | None
+    chain_id: str
+    context: Mapping[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: int | None
+    output: str | None
+    error: str | None
+    session_id: str | None
+    exit_code: int | None
+    cancel_requested_at: datetime | None
+    lease_owner: str | None
+    lease_token: str | None
+    lease_expires_at: datetime | None
+    host: str | None
+    boot_id: str | None
+    pid: int | None
+    process_started_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """A piece of what a run printed. `seq` counts from 1 within the run, without gaps."""
+
+    seq: int
+    stream: OutputStream
+    text: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `output` is the end of what it printed."""
+
+    state: RunState
+    reason: RunReason | None = None
+    error: str | None = None
+    exit_code: int | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a claim needs besides the run, made outside the change so that repeating it is harmless."""
+
+    lease_token: str
+    token_id: str
+    token_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this server holds, with what it takes to start it.
+
+    `obstacle` says why it cannot be started, in which case `argv` is empty; the claim then only serves
+    to finish the run.
+    """
+
+    run: Run
+    lease_token: str
+    token: NewToken
+    argv: tuple[str, ...]
+    cwd: str | None
+    obstacle: Outcome | None = None
+
+
+class RunRequest(Protocol):
+    """A run that a message asks for, as Relay words it."""
+
+    @property
+    def agent_id(self) -> str:
+        """Whose run it is."""
+        ...
+
+    @property
+    def delivery_id(self) -> str:
+        """The delivery that the run holds and that its end settles."""
+        ...
+
+    @property
+    def chain_id(self) -> str:
+        """The chain of cause and effect that the message belongs to."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """What the agent is to do."""
+        ...
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """What the program is told about the message, as environment names and values."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTarget:
+    """What Pulse needs to know of a registered agent in order to run it.
+
+    `entrypoint` is argv, or None for an agent that no program of ours can start. `subject` is the Relay
+    address its runs speak as.
+    """
+
+    id: str
+    name: str
+    subject: str
+    project_path: Path
+    entrypoint: tuple[str, ...] | None
+
+
+class AgentDirectory(Protocol):
+    """Port to Mesh: who a schedule or a run is for."""
+
+    def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
+        """The agent, or None if it is not registered."""
+        ...
+
+
+class DeliverySettler(Protocol):
+    """Port to Relay: the message that started a run is settled in the commit that ends the run."""
+
+    def settle(
+        self, tx: Transaction, *, delivery_id: str, run_id: str, state: RunState, reason: RunReason | None
+    ) -> None:
+        """Ack after `completed`, otherwise give back or dead-letter. Must not raise for a delivery that
+        is gone."""
+        ...

@@ -1,0 +1,270 @@
+"""Pulse's operations: each declared once, served on every surface from here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.model import Caller
+from dorkos.operation import Nothing, Operation, Success
+from dorkos.pulse.model import Schedule, ScheduleDraft
+from dorkos.pulse.service import PulseService
+from dorkos.pulse.triggers import read_trigger
+from dorkos.pulse.wire import (
+    Cancelled,
+    CreateSchedule,
+    OutputOut,
+    OutputQuery,
+    RunId,
+    RunOut,
+    RunsQuery,
+    ScheduleBody,
+    ScheduleDetail,
+    ScheduleId,
+    ScheduleOut,
+    SlotOut,
+    SlotsQuery,
+    Triggered,
+    UpdateSchedule,
+    chunk_out,
+    run_out,
+    schedule_detail,
+    schedule_out,
+    slot_out,
+)
+from dorkos.pulse.zones import load_zone
+from dorkos.storable import check_storable
+from dorkos.vocabulary import RunState, Scope
+
+# Fields that have no "none": null is refused rather than taken for the default.
+_NEVER_NULL = ("name", "prompt", "enabled", "permission_mode", "status")
+
+
+async def list_schedules(pulse: PulseService, _caller: Caller, _asked: Nothing) -> list[ScheduleOut]:
+    """All schedules, oldest first."""
+    found = await pulse.store.list_schedules()
+    return [schedule_out(schedule, zone=pulse.zone_name(schedule)) for schedule in found]
+
+
+async def get_schedule(pulse: PulseService, _caller: Caller, asked: ScheduleId) -> ScheduleDetail:
+    """One schedule with its next five instants."""
+    return _detail(pulse, await pulse.store.get_schedule(asked.id))
+
+
+async def create_schedule(pulse: PulseService, caller: Caller, asked: CreateSchedule) -> ScheduleDetail:
+    """Store a schedule; it fires from its next instant on."""
+    draft = ScheduleDraft(**_fields(asked))
+    return _detail(pulse, await pulse.create_schedule(draft, actor=caller.subject))
+
+
+async def update_schedule(pulse: PulseService, caller: Caller, asked: UpdateSchedule) -> ScheduleDetail:
+    """Edit the fields that were sent. Naming another target replaces the one there was."""
+    changes = _fields(asked)
+    del changes["id"]
+    if changes.get("agent_id") is not None:
+        changes.setdefault("command", None)
+    elif changes.get("command") is not None:
+        changes.setdefault("agent_id", None)
+    return _detail(pulse, await pulse.update_schedule(asked.id, changes, actor=caller.subject))
+
+
+async def delete_schedule(pulse: PulseService, caller: Caller, asked: ScheduleId) -> Success:
+    """Delete a schedule, cancel its waiting runs, and end its running ones."""
+    await pulse.store.delete_schedule(asked.id, actor=caller.subject)
+    return Success()
+
+
+async def trigger_schedule(pulse: PulseService, caller: Caller, asked: ScheduleId) -> Triggered:
+    """Run a schedule now, whether it is switched on or not."""
+    return Triggered(run_id=await pulse.store.trigger_run(asked.id, actor=caller.subject))
+
+
+async def list_slots(pulse: PulseService, _caller: Caller, asked: SlotsQuery) -> list[SlotOut]:
+    """What was decided about each due instant of a schedule, newest first."""
+    await pulse.store.get_schedule(asked.id)
+    found = await pulse.store.list_slots(asked.id, limit=asked.limit, offset=asked.offset)
+    return [slot_out(slot) for slot in found]
+
+
+async def list_runs(pulse: PulseService, _caller: Caller, asked: RunsQuery) -> list[RunOut]:
+    """Runs, newest first."""
+    found = await pulse.store.list_runs(
+        schedule_id=asked.schedule_id, states=asked.states(), limit=asked.limit, offset=asked.offset
+    )
+    return [run_out(run) for run in found]
+
+
+async def get_run(pulse: PulseService, _caller: Caller, asked: RunId) -> RunOut:
+    """One run."""
+    return run_out(await pulse.store.get_run(asked.id))
+
+
+async def cancel_run(pulse: PulseService, caller: Caller, asked: RunId) -> Cancelled:
+    """Cancel a run that waits or runs."""
+    state = await pulse.store.cancel_run(asked.id, actor=caller.subject)
+    return Cancelled(outcome="stopping" if state is RunState.RUNNING else "finished")
+
+
+async def read_output(pulse: PulseService, _caller: Caller, asked: OutputQuery) -> OutputOut:
+    """What a run printed, from behind `after`."""
+    page = await pulse.store.read_output(asked.id, after=asked.after, limit=asked.limit)
+    chunks = [chunk_out(chunk) for chunk in page.chunks]
+    return OutputOut(chunks=chunks, next_seq=chunks[-1].seq if chunks else asked.after, final=page.final)
+
+
+def _detail(pulse: PulseService, schedule: Schedule) -> ScheduleDetail:
+    return schedule_detail(schedule, zone=pulse.zone_name(schedule), next_runs=pulse.preview(schedule))
+
+
+def _fields(asked: ScheduleBody) -> dict[str, Any]:
+    """The fields of a draft that were sent, as the store keeps them."""
+    sent = {name: getattr(asked, name) for name in asked.model_fields_set}
+    check_storable([value for value in sent.values() if isinstance(value, str | list)])
+    for name in _NEVER_NULL:
+        if name in sent and sent[name] is None:
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                f"`{name}` cannot be null.",
+                hint="Leave it out to keep it as it is.",
+            )
+    if "cron" in sent or "run_at" in sent:
+        trigger = read_trigger(sent.get("cron"), sent.get("run_at"))
+        sent |= {"cron": trigger.cron, "run_at": trigger.run_at}
+    for name in ("timezone", "cwd"):
+        if name in sent:  # An empty form field means none.
+            sent[name] = sent[name] or None
+    if sent.get("timezone") is not None:
+        sent["timezone"] = load_zone(sent["timezone"]).key
+    if sent.get("command") is not None:
+        sent["command"] = tuple(sent["command"])
+    return sent
+
+
+_SCHEDULES = "/api/pulse/schedules"
+_RUNS = "/api/pulse/runs"
+
+OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
+    Operation(
+        "pulse.schedules.list",
+        "List schedules",
+        "pulse",
+        "GET",
+        _SCHEDULES,
+        Scope.OBSERVE,
+        Nothing,
+        list[ScheduleOut],
+        list_schedules,
+    ),
+    Operation(
+        "pulse.schedules.create",
+        "Create a schedule",
+        "pulse",
+        "POST",
+        _SCHEDULES,
+        Scope.OPERATE,
+        CreateSchedule,
+        ScheduleDetail,
+        create_schedule,
+        status=201,
+    ),
+    Operation(
+        "pulse.schedules.get",
+        "Show a schedule",
+        "pulse",
+        "GET",
+        f"{_SCHEDULES}/{{id}}",
+        Scope.OBSERVE,
+        ScheduleId,
+        ScheduleDetail,
+        get_schedule,
+    ),
+    Operation(
+        "pulse.schedules.update",
+        "Edit a schedule",
+        "pulse",
+        "PATCH",
+        f"{_SCHEDULES}/{{id}}",
+        Scope.OPERATE,
+        UpdateSchedule,
+        ScheduleDetail,
+        update_schedule,
+    ),
+    Operation(
+        "pulse.schedules.delete",
+        "Delete a schedule",
+        "pulse",
+        "DELETE",
+        f"{_SCHEDULES}/{{id}}",
+        Scope.OPERATE,
+        ScheduleId,
+        Success,
+        delete_schedule,
+    ),
+    Operation(
+        "pulse.schedules.trigger",
+        "Run a schedule now",
+        "pulse",
+        "POST",
+        f"{_SCHEDULES}/{{id}}/trigger",
+        Scope.OPERATE,
+        ScheduleId,
+        Triggered,
+        trigger_schedule,
+        status=201,
+    ),
+    Operation(
+        "pulse.schedules.slots",
+        "Show what was decided about each due instant",
+        "pulse",
+        "GET",
+        f"{_SCHEDULES}/{{id}}/slots",
+        Scope.OBSERVE,
+        SlotsQuery,
+        list[SlotOut],
+        list_slots,
+    ),
+    Operation(
+        "pulse.runs.list",
+        "List runs",
+        "pulse",
+        "GET",
+        _RUNS,
+        Scope.OBSERVE,
+        RunsQuery,
+        list[RunOut],
+        list_runs,
+    ),
+    Operation(
+        "pulse.runs.get",
+        "Show a run",
+        "pulse",
+        "GET",
+        f"{_RUNS}/{{id}}",
+        Scope.OBSERVE,
+        RunId,
+        RunOut,
+        get_run,
+    ),
+    Operation(
+        "pulse.runs.cancel",
+        "Cancel a run",
+        "pulse",
+        "POST",
+        f"{_RUNS}/{{id}}/cancel",
+        Scope.OPERATE,
+        RunId,
+        Cancelled,
+        cancel_run,
+    ),
+    Operation(
+        "pulse.runs.output",
+        "Read what a run printed",
+        "pulse",
+        "GET",
+        f"{_RUNS}/{{id}}/output",
+        Scope.OBSERVE,
+        OutputQuery,
+        OutputOut,
+        read_output,
+    ),
+)

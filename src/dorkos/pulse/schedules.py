@@ -1,0 +1,216 @@
+"""Schedules in the database. Functions that change something run inside the caller's transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from dorkos.clock import iso
+from dorkos.db.database import Transaction
+from dorkos.db.schema.pulse import pulse_schedules
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.ids import new_id
+from dorkos.pulse import slots
+from dorkos.pulse.model import Schedule, ScheduleDraft
+from dorkos.pulse.planner import ENUMERATED_MAX, PlannedSlot, due_instants, span
+from dorkos.pulse.rows import SCHEDULE_COLUMNS, draft_of, draft_values, schedule_of
+from dorkos.pulse.triggers import trigger_of
+from dorkos.pulse.zones import Zones
+from dorkos.vocabulary import SlotReason, Verdict
+
+log = logging.getLogger("dorkos.pulse")
+
+# An edit of one of these changes when the schedule fires.
+_WHEN = frozenset({"cron", "run_at", "timezone", "enabled", "status"})
+
+Check = Callable[[Transaction, ScheduleDraft], None]
+
+
+def create(
+    tx: Transaction, draft: ScheduleDraft, *, schedule_id: str, zones: Zones, check: Check, actor: str
+) -> Schedule:
+    """Store a new schedule; nothing before now is ever due. Raises `invalid_instant` for a past `run_at`."""
+    now = tx.now()
+    check(tx, draft)
+    _refuse_past(draft.run_at, now)
+    values = draft_values(draft) | {
+        "id": schedule_id,
+        "revision": 1,
+        "decided_until": now,
+        "created_by": actor,
+        "created_at": now,
+        "updated_at": now,
+    }
+    row = tx.execute(pulse_schedules.insert().values(values).returning(*SCHEDULE_COLUMNS)).mappings().one()
+    created = schedule_of(row)
+    next_due_at = _next_due(created, now, zones)
+    _set(tx, schedule_id, {"next_due_at": next_due_at})
+    tx.emit("pulse.schedule.created", schedule_id, _facts(created, next_due_at), actor=actor)
+    return replace(created, next_due_at=next_due_at)
+
+
+def update(
+    tx: Transaction,
+    schedule_id: str,
+    changes: Mapping[str, Any],
+    *,
+    zones: Zones,
+    check: Check,
+    actor: str,
+) -> Schedule:
+    """Edit the named fields of a draft. Every edit adds one to the revision, which voids plans under way.
+
+    An edit of when it fires begins anew from now: what was due before and not yet decided becomes a
+    `missed` slot, so that it does not vanish. Raises `schedule_not_found`, `invalid_instant`, and what
+    `check` raises for the edited draft.
+    """
+    now = tx.now()
+    current = _locked(tx, schedule_id)
+    before = draft_of(current)
+    after = replace(before, **changes)
+    edited = replace(current, **changes, revision=current.revision + 1, updated_at=now)
+    # Only then: switching off must work also when the target is gone.
+    if _target(after) != _target(before) or (edited.fires and not current.fires):
+        check(tx, after)
+    if after.run_at != before.run_at:
+        _refuse_past(after.run_at, now)
+    values = draft_values(after) | {"revision": current.revision + 1, "updated_at": now}
+    if any(getattr(before, name) != getattr(after, name) for name in _WHEN):
+        _record_missed(tx, current, now, zones)
+        # A clock that jumped back must not make an instant due a second time.
+        decided_until = max(current.decided_until, now)
+        next_due_at = _next_due(edited, decided_until, zones)
+        values |= {"decided_until": decided_until, "next_due_at": next_due_at}
+        edited = replace(edited, decided_until=decided_until, next_due_at=next_due_at)
+    _set(tx, schedule_id, values)
+    tx.emit("pulse.schedule.updated", schedule_id, _facts(edited, edited.next_due_at), actor=actor)
+    return edited
+
+
+def hide(tx: Transaction, schedule_id: str, *, actor: str) -> bool:
+    """Take a schedule out of sight and out of use; its slots and runs stay. False if there is none."""
+    now = tx.now()
+    statement = (
+        pulse_schedules.update()
+        .where(pulse_schedules.c.id == schedule_id, pulse_schedules.c.deleted_at.is_(None))
+        .values(deleted_at=now, updated_at=now, next_due_at=None, revision=pulse_schedules.c.revision + 1)
+    )
+    if tx.execute(statement).rowcount == 0:
+        return False
+    tx.emit("pulse.schedule.deleted", schedule_id, actor=actor)
+    return True
+
+
+def ids_of_agent(tx: Transaction, agent_id: str) -> list[str]:
+    """The schedules that are for an agent, in the order in which they are to be locked."""
+    statement = (
+        sa.select(pulse_schedules.c.id)
+        .where(pulse_schedules.c.agent_id == agent_id, pulse_schedules.c.deleted_at.is_(None))
+        .order_by(pulse_schedules.c.id)
+    )
+    return list(tx.execute(statement).scalars())
+
+
+def get(connection: sa.Connection, schedule_id: str) -> Schedule | None:
+    """One schedule, or None if there is none or it was deleted."""
+    row = connection.execute(_one(schedule_id)).mappings().one_or_none()
+    return None if row is None else schedule_of(row)
+
+
+def get_locked(tx: Transaction, schedule_id: str) -> Schedule:
+    """One schedule, held until the end of the transaction. Raises `schedule_not_found`."""
+    return _locked(tx, schedule_id)
+
+
+def list_all(connection: sa.Connection, *, limit: int) -> list[Schedule]:
+    """Schedules, oldest first."""
+    statement = (
+        sa.select(*SCHEDULE_COLUMNS)
+        .where(pulse_schedules.c.deleted_at.is_(None))
+        .order_by(pulse_schedules.c.created_at, pulse_schedules.c.id)
+        .limit(limit)
+    )
+    return [schedule_of(row) for row in connection.execute(statement).mappings()]
+
+
+def not_found(schedule_id: str) -> DorkError:
+    """The refusal for an id that names no schedule."""
+    return DorkError(
+        ErrorCode.SCHEDULE_NOT_FOUND,
+        "Schedule not found",
+        hint="List the schedules to see which there are.",
+        details={"scheduleId": schedule_id},
+    )
+
+
+def _one(schedule_id: str) -> sa.Select[Any]:
+    return sa.select(*SCHEDULE_COLUMNS).where(
+        pulse_schedules.c.id == schedule_id, pulse_schedules.c.deleted_at.is_(None)
+    )
+
+
+def _locked(tx: Transaction, schedule_id: str) -> Schedule:
+    # SQLite has one writer and ignores FOR UPDATE.
+    row = tx.execute(_one(schedule_id).with_for_update()).mappings().one_or_none()
+    if row is None:
+        raise not_found(schedule_id)
+    return schedule_of(row)
+
+
+def _set(tx: Transaction, schedule_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(pulse_schedules.update().where(pulse_schedules.c.id == schedule_id).values(**values))
+
+
+def _target(draft: ScheduleDraft) -> tuple[object, ...]:
+    return draft.agent_id, draft.command
+
+
+def _refuse_past(run_at: datetime | None, now: datetime) -> None:
+    if run_at is not None and run_at <= now:
+        raise DorkError(
+            ErrorCode.INVALID_INSTANT,
+            f"{iso(run_at)} has passed already, so the schedule would never run.",
+            hint="Name an instant in the future.",
+        )
+
+
+def _next_due(schedule: Schedule, after: datetime, zones: Zones) -> datetime | None:
+    trigger = trigger_of(schedule, zones) if schedule.fires else None
+    return None if trigger is None else next(due_instants(trigger, after), None)
+
+
+def _record_missed(tx: Transaction, schedule: Schedule, now: datetime, zones: Zones) -> None:
+    if schedule.next_due_at is None or schedule.next_due_at > now:
+        return
+    missed = _missed(schedule, now, zones)
+    if missed is not None:
+        slots.record(tx, [slots.NewSlot.of(missed, schedule, slot_id=new_id())])
+
+
+def _missed(schedule: Schedule, now: datetime, zones: Zones) -> PlannedSlot | None:
+    try:
+        trigger = trigger_of(schedule, zones)
+        if trigger is None:
+            return None
+        coming = islice(due_instants(trigger, schedule.decided_until), ENUMERATED_MAX)
+        due = [instant for instant in coming if instant <= now]
+    except DorkError as fault:  # The edit may be what mends it.
+        log.warning("schedule %s: what was due before the edit cannot be told: %s", schedule.id, fault)
+        return None
+    return span(due, Verdict.MISSED, SlotReason.DUE) if due else None
+
+
+def _facts(schedule: Schedule, next_due_at: datetime | None) -> dict[str, object]:
+    return {
+        "name": schedule.name,
+        "enabled": schedule.enabled,
+        "status": schedule.status.value,
+        "agentId": schedule.agent_id,
+        "nextRun": None if next_due_at is None else iso(next_due_at),
+    }

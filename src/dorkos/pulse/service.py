@@ -1,0 +1,179 @@
+"""`PulseService`: Pulse as the rest of the system sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from dorkos.boundary import Boundary
+from dorkos.clock import Clock
+from dorkos.db.database import Database, Transaction
+from dorkos.errors import DorkError
+from dorkos.events import Event, EventFeed
+from dorkos.lifecycle import Loop
+from dorkos.node import Node
+from dorkos.pulse import cron
+from dorkos.pulse.executor import Executor
+from dorkos.pulse.model import AgentDirectory, DeliverySettler, RunRequest, Schedule, ScheduleDraft
+from dorkos.pulse.planner import due_instants
+from dorkos.pulse.rescue import Rescue
+from dorkos.pulse.scheduler import SchedulerService
+from dorkos.pulse.store import PulseStore
+from dorkos.pulse.triggers import trigger_of
+from dorkos.pulse.zones import Zones
+from dorkos.runtimes.command import CommandRuntime
+from dorkos.settings import SchedulerSettings
+
+log = logging.getLogger("dorkos.pulse")
+
+_PREVIEW = 5
+_WATCH_AGAIN_S = 1.0
+
+
+class PulseService:
+    """Holds the store and the loops, and is the port that Relay and Mesh call."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        settings: SchedulerSettings,
+        boundary: Boundary,
+        node: Node,
+        agents: AgentDirectory,
+        deliveries: DeliverySettler,
+        server_url: Callable[[], str],
+        feed: EventFeed,
+    ) -> None:
+        """Raises `invalid_setting` for a `scheduler.timezone` that is no zone."""
+        self.settings = settings
+        self.boundary = boundary
+        self.zones = Zones(settings.timezone)
+        self.store = PulseStore(database, zones=self.zones, agents=agents, deliveries=deliveries)
+        self.scheduler = SchedulerService(self.store, self.zones)
+        self.executor = Executor(
+            self.store,
+            CommandRuntime(),
+            clock=clock,
+            settings=settings,
+            boundary=boundary,
+            node=node,
+            server_url=server_url,
+        )
+        self.rescue = Rescue(self.store, node=node, lease_s=settings.lease_seconds)
+        self._clock = clock
+        self._feed = feed
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What works in the background, for readiness."""
+        if not self.settings.enabled:
+            return (self.rescue,)
+        return (self.rescue, self.scheduler, self.executor, self.executor.heartbeat)
+
+    async def start(self) -> None:
+        """Begin. With `scheduler.enabled` off nothing fires and nothing queued starts, visibly waiting.
+
+        What a dead server left behind is ended either way.
+        """
+        await self.rescue.start()
+        if not self.settings.enabled:
+            return
+        await self.scheduler.start()
+        await self.executor.start()
+        self._watcher = asyncio.create_task(self._watch(), name="dorkos.pulse.watch")
+
+    async def stop(self) -> None:
+        """End within 5 s: runs at work become `interrupted`, queued ones stay queued. Safe to call again."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await asyncio.gather(self.scheduler.stop(), self.executor.stop(), self.rescue.stop())
+
+    # Ports for others.
+
+    def queue_run(self, tx: Transaction, request: RunRequest, *, run_id: str) -> None:
+        """Queue a run that a message asks for, in the caller's transaction."""
+        self.store.queue_run(tx, request, run_id=run_id)
+
+    def hide_schedules(self, tx: Transaction, *, agent_id: str) -> None:
+        """Delete the agent's schedules and end its runs, in the caller's transaction."""
+        self.store.hide_schedules(tx, agent_id=agent_id)
+
+    # What the operations need beyond the store.
+
+    async def create_schedule(self, draft: ScheduleDraft, *, actor: str) -> Schedule:
+        """Check everything, then store. Raises what is wrong, and stores nothing then."""
+        confined = self._confined(draft.cwd)
+        await asyncio.to_thread(self._check_trigger, draft)
+        return await self.store.create_schedule(replace(draft, cwd=confined), actor=actor)
+
+    async def update_schedule(self, schedule_id: str, changes: Mapping[str, Any], *, actor: str) -> Schedule:
+        """Edit fields of `ScheduleDraft` by name, checked as at creation."""
+        current = await self.store.get_schedule(schedule_id)
+        checked = dict(changes)
+        if changes.get("cwd", current.cwd) != current.cwd:
+            checked["cwd"] = self._confined(changes["cwd"])
+        trigger = {name: changes[name] for name in ("cron", "run_at", "timezone") if name in changes}
+        # A client sends back what it read: what did not change is not checked again.
+        if any(getattr(current, name) != value for name, value in trigger.items()):
+            edited = ScheduleDraft(
+                name=current.name,
+                prompt=current.prompt,
+                **({"cron": current.cron, "run_at": current.run_at, "timezone": current.timezone} | trigger),
+            )
+            await asyncio.to_thread(self._check_trigger, edited)
+        return await self.store.update_schedule(schedule_id, checked, actor=actor)
+
+    def preview(self, schedule: Schedule) -> list[datetime]:
+        """The next five instants at which it will fire; none if it is switched off or cannot be read."""
+        if schedule.next_due_at is None:
+            return []
+        try:
+            trigger = trigger_of(schedule, self.zones)
+            if trigger is None:
+                return []
+            return list(islice(due_instants(trigger, self._clock.now()), _PREVIEW))
+        except DorkError:
+            return []
+
+    def zone_name(self, schedule: Schedule) -> str:
+        """The zone its times are meant in. A stored name that is no zone is shown as it is."""
+        return schedule.timezone or self.zones.inherited.key
+
+    def _confined(self, cwd: str | None) -> str | None:
+        return None if cwd is None else str(self.boundary.confine(cwd))
+
+    def _check_trigger(self, draft: ScheduleDraft) -> None:
+        zone = self.zones.resolve(draft.timezone)
+        if draft.cron is not None:
+            cron.check(draft.cron, zone, self._clock.now())
+
+    async def _watch(self) -> None:
+        """Wake the loops by what was committed. Only a hint: each of them also looks by itself."""
+        while True:
+            try:
+                async for event in self._feed.watch():
+                    self._react(event)
+            except Exception:  # The hints of a moment are lost, nothing else.
+                log.exception("watching events failed")
+            if self._feed.stopping:
+                return
+            await asyncio.sleep(_WATCH_AGAIN_S)
+
+    def _react(self, event: Event) -> None:
+        if event.kind == "pulse.run.queued":
+            self.executor.wake()
+        elif event.kind == "pulse.run.cancel_requested":
+            self.executor.cancel(event.entity_id)
+        elif event.kind.startswith("pulse.schedule."):
+            self.scheduler.wake()

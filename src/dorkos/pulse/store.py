@@ -1,0 +1,300 @@
+"""`PulseStore`: schedules, slots, runs and output, each change with its event in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.pulse import pulse_runs
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.ids import new_id
+from dorkos.node import Node
+from dorkos.pulse import leases, output, runs, schedules, slots
+from dorkos.pulse.leases import HeldRun, Owner
+from dorkos.pulse.model import (
+    AgentDirectory,
+    Claim,
+    DeliverySettler,
+    Offer,
+    Outcome,
+    OutputChunk,
+    Run,
+    RunRequest,
+    Schedule,
+    ScheduleDraft,
+    Slot,
+)
+from dorkos.pulse.output import OutputPage
+from dorkos.pulse.runs import NewRun
+from dorkos.pulse.slots import Decision, DueSchedule
+from dorkos.pulse.zones import Zones
+from dorkos.vocabulary import RunReason, RunState, RunTrigger, ScheduleStatus
+
+SCHEDULES_MAX = 100_000
+_REMOVED = "The schedule was deleted."
+
+
+class PulseStore:
+    """Pulse's state. Methods that take a transaction join the caller's commit; the others make their own."""
+
+    def __init__(
+        self, database: Database, *, zones: Zones, agents: AgentDirectory, deliveries: DeliverySettler
+    ) -> None:
+        """All state is in the database; two stores on one database see the same."""
+        self._database = database
+        self._zones = zones
+        self._agents = agents
+        self._deliveries = deliveries
+
+    async def now(self) -> datetime:
+        """The time that leases and cursors are measured by."""
+        return await self._database.write(lambda tx: tx.now())
+
+    # Schedules.
+
+    async def create_schedule(self, draft: ScheduleDraft, *, actor: str) -> Schedule:
+        """Store a new schedule. Raises what the draft breaks; nothing is stored then."""
+        schedule_id = new_id()
+        return await self._database.write(
+            lambda tx: schedules.create(
+                tx, draft, schedule_id=schedule_id, zones=self._zones, check=self._check, actor=actor
+            )
+        )
+
+    async def update_schedule(self, schedule_id: str, changes: Mapping[str, Any], *, actor: str) -> Schedule:
+        """Edit fields of `ScheduleDraft` by name. See `schedules.update`."""
+        return await self._database.write(
+            lambda tx: schedules.update(
+                tx, schedule_id, changes, zones=self._zones, check=self._check, actor=actor
+            )
+        )
+
+    async def delete_schedule(self, schedule_id: str, *, actor: str) -> None:
+        """Hide a schedule, cancel its waiting runs, ask for the end of its running ones."""
+        await self._database.write(lambda tx: self._delete(tx, schedule_id, actor=actor))
+
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        """One schedule. Raises `schedule_not_found`."""
+        found = await self._database.read(lambda c: schedules.get(c, schedule_id))
+        if found is None:
+            raise schedules.not_found(schedule_id)
+        return found
+
+    async def list_schedules(self) -> list[Schedule]:
+        """All schedules, oldest first."""
+        return await self._database.read(lambda c: schedules.list_all(c, limit=SCHEDULES_MAX))
+
+    def hide_schedules(self, tx: Transaction, *, agent_id: str) -> None:
+        """Delete an agent's schedules and end its runs: the agent is being removed."""
+        for schedule_id in schedules.ids_of_agent(tx, agent_id):
+            schedules.hide(tx, schedule_id, actor="relay.system.mesh")
+        of_agent = pulse_runs.c.agent_id == agent_id
+        runs.cancel_queued(
+            tx,
+            of_agent,
+            reason=RunReason.TARGET_REMOVED,
+            error="The agent was removed.",
+            deliveries=self._deliveries,
+            actor=None,
+        )
+        runs.request_cancel(tx, of_agent, actor=None)
+
+    # Deciding.
+
+    async def due_schedules(
+        self, now: datetime, *, after: tuple[datetime, str] | None = None, limit: int
+    ) -> list[DueSchedule]:
+        """A page of what has something to decide."""
+        return await self._database.read(lambda c: slots.due(c, now, after=after, limit=limit))
+
+    async def next_due_at(self, now: datetime) -> datetime | None:
+        """The next instant after `now` with something to decide."""
+        return await self._database.read(lambda c: slots.next_due_at(c, now))
+
+    async def inheriting_schedules(self, *, after: str, limit: int) -> list[Schedule]:
+        """A page of schedules that will fire in the inherited zone."""
+        return await self._database.read(lambda c: slots.inheriting(c, after=after, limit=limit))
+
+    async def record_plans(self, decisions: Sequence[Decision]) -> int:
+        """Store plans in one commit; returns how many still applied."""
+        return await self._database.write(lambda tx: slots.record_plan(tx, decisions))
+
+    async def list_slots(self, schedule_id: str, *, limit: int, offset: int) -> list[Slot]:
+        """Decided instants of a schedule, newest first."""
+        return await self._database.read(
+            lambda c: slots.of_schedule(c, schedule_id, limit=limit, offset=offset)
+        )
+
+    # Runs.
+
+    async def trigger_run(self, schedule_id: str, *, actor: str) -> str:
+        """Queue a run by hand, whether the schedule is switched on or not. Returns its id.
+
+        Raises `schedule_not_found`, and `forbidden` while the schedule waits for approval.
+        """
+        run_id = new_id()
+        await self._database.write(lambda tx: _trigger(tx, schedule_id, run_id=run_id, actor=actor))
+        return run_id
+
+    def queue_run(self, tx: Transaction, request: RunRequest, *, run_id: str) -> None:
+        """Queue a run that a message asks for, in the caller's transaction."""
+        runs.queue(tx, [NewRun.of_request(request, run_id=run_id)])
+
+    async def cancel_run(self, run_id: str, *, actor: str) -> RunState:
+        """Cancel a run: at once if it waits, else by asking its server. Returns the state it is in then.
+
+        Raises `run_not_found`, and `run_not_active` if it has ended already.
+        """
+        return await self._database.write(lambda tx: self._cancel(tx, run_id, actor=actor))
+
+    async def get_run(self, run_id: str) -> Run:
+        """One run. Raises `run_not_found`."""
+        found = await self._database.read(lambda c: runs.get(c, run_id))
+        if found is None:
+            raise runs.not_found(run_id)
+        return found
+
+    async def list_runs(
+        self,
+        *,
+        schedule_id: str | None = None,
+        states: Sequence[RunState] | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[Run]:
+        """Runs, newest first."""
+        return await self._database.read(
+            lambda c: runs.listed(c, schedule_id=schedule_id, states=states, limit=limit, offset=offset)
+        )
+
+    async def read_output(self, run_id: str, *, after: int = 0, limit: int = 200) -> OutputPage:
+        """A page of what a run printed. Raises `run_not_found`."""
+        found = await self._database.read(lambda c: output.page(c, run_id, after=after, limit=limit))
+        if found is None:
+            raise runs.not_found(run_id)
+        return found
+
+    # Holding runs.
+
+    async def claim_runs(self, offers: Sequence[Offer], *, node: Node, lease: timedelta) -> list[Claim]:
+        """Take waiting runs, oldest first, one for each offer. Raises `outcome_unknown`: do not repeat it."""
+        return await self._database.write(
+            lambda tx: leases.claim(tx, offers, node=node, lease=lease, agents=self._agents)
+        )
+
+    async def renew_leases(self, lease_tokens: Sequence[str], *, lease: timedelta) -> dict[str, bool]:
+        """Runs still held, with whether they are to be cancelled."""
+        return await self._database.write(lambda tx: leases.renew(tx, lease_tokens, lease=lease))
+
+    async def record_process(self, claim: Claim, *, pid: int, started_at: str | None) -> bool:
+        """Store the process of a run. False if the lease is lost."""
+        return await self._database.write(
+            lambda tx: leases.record_process(
+                tx, claim.run.id, claim.lease_token, pid=pid, started_at=started_at
+            )
+        )
+
+    async def append_output(self, claim: Claim, chunks: Sequence[OutputChunk]) -> bool:
+        """Store output. False if the lease is lost."""
+        return await self._database.write(
+            lambda tx: output.append(tx, claim.run.id, claim.lease_token, chunks)
+        )
+
+    async def release_run(self, claim: Claim) -> bool:
+        """Put a run that was never started back into the queue."""
+        return await self._database.write(lambda tx: leases.release(tx, claim.run.id, claim.lease_token))
+
+    async def finish_run(self, run: Run, lease_token: str, outcome: Outcome) -> bool:
+        """End a run. False if the lease is no longer held; the state is not touched then."""
+        return await self._database.write(
+            lambda tx: leases.finish(tx, run, lease_token, outcome, deliveries=self._deliveries)
+        )
+
+    async def expired_runs(self, now: datetime, *, limit: int = 100) -> list[HeldRun]:
+        """Runs whose lease has run out."""
+        return await self._database.read(lambda c: leases.expired(c, now, limit=limit))
+
+    async def runs_of_local_nodes(self, node: Node) -> list[tuple[HeldRun, Owner]]:
+        """Runs held by other servers on this machine since it booted."""
+        return await self._database.read(lambda c: leases.of_local_nodes(c, node))
+
+    async def take_over(self, held: HeldRun, *, lease_token: str, node: Node, lease: timedelta) -> bool:
+        """Hold a run in place of its former holder. False if the lease moved since it was read."""
+        return await self._database.write(
+            lambda tx: leases.take_over(tx, held, lease_token=lease_token, node=node, lease=lease)
+        )
+
+    def _check(self, tx: Transaction, draft: ScheduleDraft) -> None:
+        if (draft.agent_id is None) == (draft.command is None):
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                "A schedule runs either an agent (`agentId`) or a program (`command`): name exactly one.",
+                hint='A program is an array, such as ["python", "report.py"].',
+            )
+        if draft.agent_id is None:
+            return
+        agent = self._agents.find_agent(tx, draft.agent_id)
+        if agent is None:
+            raise DorkError(
+                ErrorCode.AGENT_NOT_FOUND,
+                f"No agent is registered with the id {draft.agent_id}.",
+                hint="List the agents to see which there are.",
+            )
+        if agent.entrypoint is None:
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                f"The agent {agent.name} has no entrypoint, so nothing would be started.",
+                hint="Add `entrypoint` to its manifest and register it again, or give a `command`.",
+            )
+
+    def _delete(self, tx: Transaction, schedule_id: str, *, actor: str) -> None:
+        if not schedules.hide(tx, schedule_id, actor=actor):
+            raise schedules.not_found(schedule_id)
+        of_schedule = pulse_runs.c.schedule_id == schedule_id
+        runs.cancel_queued(
+            tx,
+            of_schedule,
+            reason=RunReason.TARGET_REMOVED,
+            error=_REMOVED,
+            deliveries=self._deliveries,
+            actor=actor,
+        )
+        runs.request_cancel(tx, of_schedule, actor=actor)
+
+    def _cancel(self, tx: Transaction, run_id: str, *, actor: str) -> RunState:
+        this = pulse_runs.c.id == run_id
+        waiting = runs.cancel_queued(
+            tx,
+            this,
+            reason=RunReason.CANCEL_REQUESTED,
+            error="Run cancelled",
+            deliveries=self._deliveries,
+            actor=actor,
+        )
+        if waiting:
+            return RunState.CANCELLED
+        if runs.request_cancel(tx, this, actor=actor):
+            return RunState.RUNNING
+        run = runs.get(tx, run_id)
+        if run is None:
+            raise runs.not_found(run_id)
+        if run.status is not RunState.RUNNING:
+            raise DorkError(
+                ErrorCode.RUN_NOT_ACTIVE,
+                f"The run has already finished: {run.status.value}.",
+                details={"state": run.status.value},
+            )
+        return RunState.RUNNING
+
+
+def _trigger(tx: Transaction, schedule_id: str, *, run_id: str, actor: str) -> None:
+    schedule = schedules.get_locked(tx, schedule_id)
+    if schedule.status is ScheduleStatus.PENDING_APPROVAL:
+        raise DorkError(
+            ErrorCode.FORBIDDEN,
+            "The schedule waits for approval and cannot be run before.",
+            hint="Look at its prompt and command, then approve it by setting its status to active.",
+        )
+    runs.queue(tx, [NewRun.of_schedule(schedule, run_id=run_id, trigger=RunTrigger.MANUAL)], actor=actor)

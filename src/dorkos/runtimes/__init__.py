@@ -1,0 +1,1 @@
+"""Runtimes start an agent's turn and stream what it says."""

@@ -1,0 +1,347 @@
+"""Pulse's operations: the shapes and words on the wire, and what is refused before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from dorkos.clock import ManualClock, iso
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.model import OPERATOR
+from dorkos.ids import new_id
+from dorkos.pulse.model import Outcome
+from dorkos.pulse.operations import OPERATIONS
+from dorkos.testing import create_test_db
+from dorkos.vocabulary import RunReason, RunState, Scope
+from tests.pulse.workshop import Workshop, hours, workshop
+
+BODY = {"name": "report", "prompt": "Write it.", "cron": "0 9 * * *", "command": ["true"]}
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+
+
+@pytest.fixture
+async def shop(clock: ManualClock, tmp_path: Path) -> AsyncIterator[Workshop]:
+    """Pulse on SQLite, its loops standing still."""
+    async with create_test_db(clock=clock) as db:
+        yield workshop(db, clock, tmp_path, timezone="Europe/Berlin")
+
+
+async def ask(shop: Workshop, name: str, /, **fields: Any) -> Any:
+    """What a client gets: the operation called with JSON fields, its answer as JSON."""
+    operation = BY_NAME[f"pulse.{name}"]
+    answer = await operation.handler(shop.pulse, OPERATOR, operation.input.model_validate(fields))
+    assert TypeAdapter(operation.answer).validate_python(answer) == answer
+    if isinstance(answer, BaseModel):
+        return answer.model_dump(mode="json", by_alias=True)
+    return [one.model_dump(mode="json", by_alias=True) for one in answer]
+
+
+async def refusal(shop: Workshop, name: str, /, **fields: Any) -> ErrorCode:
+    """The code of the refusal."""
+    with pytest.raises(DorkError) as refused:
+        await ask(shop, name, **fields)
+    assert refused.value.message
+    return refused.value.code
+
+
+def test_paths_statuses_and_scopes() -> None:
+    """The lineage's addresses and statuses; changes need operate, looking needs observe."""
+    table = {
+        (operation.method, operation.path): (operation.status, operation.scope) for operation in OPERATIONS
+    }
+    schedules, runs = "/api/pulse/schedules", "/api/pulse/runs"
+    assert table == {
+        ("GET", schedules): (200, Scope.OBSERVE),
+        ("POST", schedules): (201, Scope.OPERATE),
+        ("GET", schedules + "/{id}"): (200, Scope.OBSERVE),
+        ("PATCH", schedules + "/{id}"): (200, Scope.OPERATE),
+        ("DELETE", schedules + "/{id}"): (200, Scope.OPERATE),
+        ("POST", schedules + "/{id}/trigger"): (201, Scope.OPERATE),
+        ("GET", schedules + "/{id}/slots"): (200, Scope.OBSERVE),
+        ("GET", runs): (200, Scope.OBSERVE),
+        ("GET", runs + "/{id}"): (200, Scope.OBSERVE),
+        ("POST", runs + "/{id}/cancel"): (200, Scope.OPERATE),
+        ("GET", runs + "/{id}/output"): (200, Scope.OBSERVE),
+    }
+    assert {operation.part for operation in OPERATIONS} == {"pulse"}
+
+
+async def test_a_schedule_on_the_wire(shop: Workshop, clock: ManualClock, tmp_path: Path) -> None:
+    """All keys of the lineage with its meaning, ours beside them, and the next five instants."""
+    made = await ask(shop, "schedules.create", **BODY, cwd=str(tmp_path), maxRuntime=60_000)
+    now = iso(clock.now())
+    assert made == {
+        "id": made["id"],
+        "name": "report",
+        "description": None,
+        "prompt": "Write it.",
+        "cron": "0 9 * * *",
+        "runAt": None,
+        "timezone": None,
+        "resolvedTimezone": "Europe/Berlin",
+        "cwd": str(tmp_path),
+        "agentId": None,
+        "command": ["true"],
+        "enabled": True,
+        "status": "active",
+        "maxRuntime": 60_000,
+        "permissionMode": "acceptEdits",
+        "revision": 1,
+        "createdBy": OPERATOR.subject,
+        "createdAt": now,
+        "updatedAt": now,
+        "nextRun": "2026-03-02T08:00:00.000Z",
+        "nextRuns": [f"2026-03-0{day}T08:00:00.000Z" for day in range(2, 7)],
+    }
+    assert await ask(shop, "schedules.get", id=made["id"]) == made
+    (listed,) = await ask(shop, "schedules.list")
+    assert listed == {key: value for key, value in made.items() if key != "nextRuns"}
+
+
+async def test_what_an_old_client_sends(shop: Workshop) -> None:
+    """Unknown keys and empty form fields do no harm; text around a name is not part of it."""
+    made = await ask(
+        shop, "schedules.create", **(BODY | {"name": "  report "}), timezone="", cwd="", colour="red"
+    )
+    assert (made["name"], made["timezone"], made["cwd"]) == ("report", None, None)
+
+
+async def test_zones_get_their_real_name(shop: Workshop) -> None:
+    """UTC stays UTC; a name in another case is stored as it is spelled."""
+    made = await ask(shop, "schedules.create", **BODY, timezone="utc")
+    assert (made["timezone"], made["resolvedTimezone"]) == ("UTC", "UTC")
+
+
+async def test_cron_is_never_null(shop: Workshop, clock: ManualClock) -> None:
+    """One instant is answered as `@at`, on demand as `@manual`; both are accepted in either form."""
+    at = clock.now() + timedelta(days=1)
+    once = await ask(shop, "schedules.create", **(BODY | {"cron": None}), runAt="2026-03-02T10:00:00+01:00")
+    assert (once["cron"], once["runAt"]) == ("@at 2026-03-02T09:00:00.000Z", iso(at))
+    assert once["nextRuns"] == [iso(at)]
+    same = await ask(shop, "schedules.create", **(BODY | {"cron": once["cron"]}))
+    assert (same["cron"], same["runAt"], same["nextRun"]) == (once["cron"], iso(at), iso(at))
+    for cron in (None, "", "@manual"):
+        manual = await ask(shop, "schedules.create", **(BODY | {"cron": cron}))
+        assert (manual["cron"], manual["nextRun"], manual["nextRuns"]) == ("@manual", None, [])
+
+
+async def test_a_client_may_send_back_all_it_read(shop: Workshop, clock: ManualClock) -> None:
+    """An edit with every field as it was read changes only what differs, also after the instant passed."""
+    made = await ask(shop, "schedules.create", **(BODY | {"cron": "@at 2026-03-01T10:00:00Z"}))
+    hours(clock, 5)
+    sent = ("cron", "timezone", "cwd", "maxRuntime", "permissionMode", "command")
+    fields = {key: made[key] for key in sent}
+    edited = await ask(shop, "schedules.update", id=made["id"], **fields, name="renamed")
+    assert (edited["name"], edited["cron"], edited["nextRun"]) == ("renamed", made["cron"], made["nextRun"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"cron": "every day"}, ErrorCode.INVALID_CRON),
+        ({"cron": "@reboot"}, ErrorCode.INVALID_CRON),
+        ({"cron": "0 0 30 2 *"}, ErrorCode.INVALID_CRON),
+        ({"cron": "@at tomorrow"}, ErrorCode.INVALID_INSTANT),
+        ({"cron": "@at 2026-03-02T09:00:00"}, ErrorCode.INVALID_INSTANT),
+        ({"cron": "@at 2026-03-01T08:00:00Z"}, ErrorCode.INVALID_INSTANT),
+        ({"cron": "@at 9999-12-31T23:59:59-12:00"}, ErrorCode.INVALID_INSTANT),
+        ({"runAt": "2026-03-02T09:00:00Z"}, ErrorCode.VALIDATION_FAILED),
+        ({"timezone": "Mars/Olympus_Mons"}, ErrorCode.INVALID_TIMEZONE),
+        ({"timezone": "../../etc/passwd"}, ErrorCode.INVALID_TIMEZONE),
+        ({"cwd": "/"}, ErrorCode.OUTSIDE_BOUNDARY),
+        ({"cwd": "a\x00b"}, ErrorCode.INVALID_TEXT),
+        ({"prompt": "a\x00b"}, ErrorCode.INVALID_TEXT),
+        ({"command": ["echo", "a\x00b"]}, ErrorCode.INVALID_TEXT),
+        ({"command": None}, ErrorCode.VALIDATION_FAILED),
+        ({"command": ["true"], "agentId": "01J000000000000000000000AA"}, ErrorCode.VALIDATION_FAILED),
+        ({"command": None, "agentId": "01J000000000000000000000AA"}, ErrorCode.AGENT_NOT_FOUND),
+        ({"enabled": None}, ErrorCode.VALIDATION_FAILED),
+        ({"permissionMode": None}, ErrorCode.VALIDATION_FAILED),
+    ],
+)
+async def test_bad_schedules_are_refused(shop: Workshop, fields: dict[str, Any], code: ErrorCode) -> None:
+    """Each with its code, and nothing is stored; as an edit it changes nothing either."""
+    assert await refusal(shop, "schedules.create", **(BODY | fields)) is code
+    assert await ask(shop, "schedules.list") == []
+    made = await ask(shop, "schedules.create", **BODY)
+    if "runAt" not in fields:
+        assert await refusal(shop, "schedules.update", id=made["id"], name="x", **fields) is code
+        assert await ask(shop, "schedules.get", id=made["id"]) == made
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "   "},
+        {"name": "x" * 201},
+        {"name": None},
+        {"prompt": ""},
+        {"prompt": "ü" * 50_001},
+        {"command": []},
+        {"command": [" "]},
+        {"command": ["x"] * 101},
+        {"command": "true"},
+        {"maxRuntime": 0},
+        {"maxRuntime": 2**40},
+        {"maxRuntime": "soon"},
+        {"maxRuntime": True},
+        {"enabled": "yes"},
+        {"permissionMode": "everything"},
+        {"agentId": "../x"},
+    ],
+)
+def test_fields_out_of_range_are_invalid(fields: dict[str, Any]) -> None:
+    """The input model refuses them, so they never reach the handler."""
+    with pytest.raises(ValidationError):
+        BY_NAME["pulse.schedules.create"].input.model_validate(BODY | fields)
+
+
+async def test_the_largest_allowed_schedule(shop: Workshop) -> None:
+    """The limits themselves are allowed."""
+    made = await ask(
+        shop,
+        "schedules.create",
+        name="x" * 200,
+        prompt="ü" * 50_000,
+        cron="@daily",
+        command=["x"] * 100,
+    )
+    assert len(made["command"]) == 100
+
+
+async def test_an_edit_changes_only_what_was_sent(shop: Workshop, tmp_path: Path) -> None:
+    """Other fields stay; null clears what may be empty; another target replaces the one there was."""
+    agent = await shop.register("true", folder=tmp_path)
+    made = await ask(shop, "schedules.create", **BODY, cwd=str(tmp_path), timezone="UTC")
+    edited = await ask(shop, "schedules.update", id=made["id"], enabled=False)
+    assert edited | {"enabled": True, "nextRun": made["nextRun"], "nextRuns": made["nextRuns"]} == made | {
+        "revision": 2
+    }
+    edited = await ask(
+        shop, "schedules.update", id=made["id"], cwd=None, timezone=None, agentId=agent.id, enabled=True
+    )
+    assert (edited["cwd"], edited["timezone"], edited["command"]) == (None, None, None)
+    assert edited["agentId"] == agent.id
+    edited = await ask(shop, "schedules.update", id=made["id"], command=["false"])
+    assert (edited["agentId"], edited["command"]) == (None, ["false"])
+
+
+async def test_a_pending_schedule_is_approved_by_an_edit(shop: Workshop) -> None:
+    """Setting the status to active is the approval, from which on it fires."""
+    made = await ask(shop, "schedules.create", **BODY)
+    pending = await ask(shop, "schedules.update", id=made["id"], status="pending_approval")
+    assert pending["nextRun"] is None
+    assert await refusal(shop, "schedules.trigger", id=made["id"]) is ErrorCode.FORBIDDEN
+    approved = await ask(shop, "schedules.update", id=made["id"], status="active", enabled=True)
+    assert approved["nextRun"] == made["nextRun"]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "word"),
+    [
+        (RunState.COMPLETED, None, "completed"),
+        (RunState.FAILED, RunReason.EXIT_CODE, "failed"),
+        (RunState.TIMEOUT, RunReason.DEADLINE, "failed"),
+        (RunState.INTERRUPTED, RunReason.SHUTDOWN, "failed"),
+        (RunState.BLOCKED, None, "failed"),
+        (RunState.CANCELLED, RunReason.CANCEL_REQUESTED, "cancelled"),
+    ],
+)
+async def test_old_words_and_new(
+    shop: Workshop, state: RunState, reason: RunReason | None, word: str
+) -> None:
+    """`status` is a word of the lineage, `state` the exact one; the filter takes both."""
+    made = await ask(shop, "schedules.create", **BODY)
+    run_id = (await ask(shop, "schedules.trigger", id=made["id"]))["runId"]
+    waiting = await ask(shop, "runs.get", id=run_id)
+    assert (waiting["status"], waiting["state"], waiting["startedAt"]) == ("running", "queued", None)
+    (claim,) = await shop.claimed()
+    outcome = Outcome(state, reason, "why", 1, "the end")
+    await shop.store.finish_run(claim.run, claim.lease_token, outcome)
+
+    run = await ask(shop, "runs.get", id=run_id)
+    assert (run["status"], run["state"], run["reason"]) == (word, state, reason)
+    assert (run["outputSummary"], run["error"], run["exitCode"]) == ("the end", "why", 1)
+    assert (run["trigger"], run["scheduleId"], run["sessionId"]) == ("manual", made["id"], None)
+    for status in RunState:
+        found = await ask(shop, "runs.list", status=status.value)
+        assert bool(found) == (status.value in (word, state.value)), status
+
+
+async def test_running_is_also_what_waits(shop: Workshop) -> None:
+    """The old word running covers queued and running; the new word queued only what waits."""
+    made = await ask(shop, "schedules.create", **BODY)
+    for _ in range(2):
+        await ask(shop, "schedules.trigger", id=made["id"])
+    await shop.claimed()
+    assert len(await ask(shop, "runs.list", status="running")) == 2
+    (waiting,) = await ask(shop, "runs.list", status="queued")
+    assert waiting["state"] == "queued"
+
+
+async def test_cancelling_says_what_happened(shop: Workshop) -> None:
+    """A waiting run is finished, a running one is stopping, an ended one is refused."""
+    made = await ask(shop, "schedules.create", **BODY)
+    first, second = [(await ask(shop, "schedules.trigger", id=made["id"]))["runId"] for _ in range(2)]
+    await shop.claimed(1)
+    assert await ask(shop, "runs.cancel", id=first) == {"success": True, "outcome": "stopping"}
+    assert await ask(shop, "runs.cancel", id=second) == {"success": True, "outcome": "finished"}
+    assert await refusal(shop, "runs.cancel", id=second) is ErrorCode.RUN_NOT_ACTIVE
+
+
+async def test_output_is_followed_by_its_number(shop: Workshop) -> None:
+    """An empty page answers the number that was asked with, so that a follower goes on from there."""
+    made = await ask(shop, "schedules.create", **BODY)
+    run_id = (await ask(shop, "schedules.trigger", id=made["id"]))["runId"]
+    assert await ask(shop, "runs.output", id=run_id, after=7) == {"chunks": [], "nextSeq": 7, "final": False}
+
+
+async def test_slots_show_what_was_decided(shop: Workshop, clock: ManualClock) -> None:
+    """Newest first, each with verdict, reason and the run it led to."""
+    made = await ask(shop, "schedules.create", **(BODY | {"cron": "0 * * * *"}))
+    hours(clock, 3)
+    await shop.scheduler().work()
+    newest, span = await ask(shop, "schedules.slots", id=made["id"])
+    assert (newest["verdict"], newest["reason"], newest["dueAt"]) == ("run", "catch_up", iso(clock.now()))
+    assert (span["verdict"], span["count"], span["runId"]) == ("coalesced", 2, None)
+    (run,) = await ask(shop, "runs.list", scheduleId=made["id"])
+    assert newest["runId"] == run["id"]
+    assert [one["id"] for one in await ask(shop, "schedules.slots", id=made["id"], offset=1)] == [span["id"]]
+
+
+async def test_deleting_answers_success(shop: Workshop) -> None:
+    """The answer has a body; after it the schedule is not found."""
+    made = await ask(shop, "schedules.create", **BODY)
+    assert await ask(shop, "schedules.delete", id=made["id"]) == {"success": True}
+    for name in ("get", "delete", "trigger", "slots", "update"):
+        assert await refusal(shop, f"schedules.{name}", id=made["id"]) is ErrorCode.SCHEDULE_NOT_FOUND
+
+
+@pytest.mark.parametrize("name", ["runs.get", "runs.cancel", "runs.output"])
+async def test_unknown_runs(shop: Workshop, name: str) -> None:
+    """An id that names no run is not found."""
+    assert await refusal(shop, name, id=new_id()) is ErrorCode.RUN_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": 0},
+        {"limit": 501},
+        {"limit": ""},
+        {"offset": -1},
+        {"offset": 2**60},
+        {"status": "odd"},
+        {"scheduleId": "a/b"},
+    ],
+)
+def test_queries_out_of_range_are_invalid(query: dict[str, Any]) -> None:
+    """Limits, offsets and words are checked."""
+    with pytest.raises(ValidationError):
+        BY_NAME["pulse.runs.list"].input.model_validate(query)
