@@ -1,0 +1,76 @@
+"""Readiness: a round trip through database, bus, scheduler and registry, not a look at flags."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.system import system_state
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.model import OPERATOR
+from dorkos.ids import new_id
+from dorkos.lifecycle import Loop
+from dorkos.mesh.service import MeshService
+from dorkos.relay.model import Envelope, Receipt
+from dorkos.relay.service import RelayService
+from dorkos.server.health import ReadinessCheck
+from dorkos.vocabulary import PublishOutcome
+
+PROBE_SUBJECT = "relay.system.readiness"
+
+
+class _UndoError(Exception):
+    """Takes a probe's rows back: it went the whole way and leaves nothing behind."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__()
+        self.receipt = receipt
+
+
+def checks(
+    *, database: Database, loops: Sequence[Loop], relay: RelayService, mesh: MeshService
+) -> tuple[ReadinessCheck, ...]:
+    """The checks of a whole system, in the order in which parts stand on one another."""
+
+    async def database_answers() -> None:
+        def touch(tx: Transaction) -> int:
+            epoch = system_state.update().where(system_state.c.key == "epoch")
+            return tx.execute(epoch.values(value=system_state.c.value)).rowcount
+
+        if await database.write(touch) != 1:
+            raise _not_ready("the database holds no epoch; run `dorkos db verify`")
+
+    async def bus_takes_a_message() -> None:
+        def publish_and_undo(tx: Transaction) -> None:
+            raise _UndoError(relay.publish_in(tx, OPERATOR, Envelope(new_id(), PROBE_SUBJECT)))
+
+        try:
+            await database.write(publish_and_undo)
+        except _UndoError as undone:
+            outcomes = [recipient.outcome for recipient in undone.receipt.recipients]
+            if outcomes != [PublishOutcome.NO_RECIPIENT]:
+                raise _not_ready(f"a probe message had the outcome {outcomes}") from None
+
+    async def registry_answers() -> None:
+        await mesh.registry.list(limit=1)
+
+    return (
+        ReadinessCheck("database", database_answers),
+        ReadinessCheck("bus", bus_takes_a_message),
+        ReadinessCheck("registry", registry_answers),
+        *(ReadinessCheck(loop.name, _works(loop)) for loop in loops),
+    )
+
+
+def _works(loop: Loop) -> Callable[[], Awaitable[None]]:
+    async def probe() -> None:
+        if not loop.is_running:
+            raise _not_ready("it is not running")
+        if loop.failure is not None:
+            raise _not_ready(loop.failure)
+
+    return probe
+
+
+def _not_ready(why: str) -> DorkError:
+    return DorkError(ErrorCode.NOT_READY, why)

@@ -1,0 +1,37 @@
+"""Answers as bytes: JSON, and refusals in the one shape that every error has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from dorkos.errors import DorkError, ErrorCode
+
+# Answers belong to whoever holds the token: no cache keeps them, and no browser guesses another type.
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def json_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON text as an answer."""
+    return Response(body, status, {**HEADERS, **(headers or {})}, "application/json")
+
+
+def to_bytes(value: object) -> bytes:
+    """A JSON value as bytes. All but ASCII is escaped, so that no text, however odd, can fail to encode."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def refusal(error: DorkError, headers: Mapping[str, str] | None = None) -> Response:
+    """`{error, code, details?, hint?}` with the status of the code."""
+    return json_answer(to_bytes(error.body()), error.http_status, {**_challenge(error), **(headers or {})})
+
+
+def _challenge(error: DorkError) -> dict[str, str]:
+    # RFC 6750: a request without credentials is told the scheme, one with bad ones is told that they are.
+    if error.code is ErrorCode.TOKEN_MISSING:
+        return {"WWW-Authenticate": "Bearer"}
+    if error.code is ErrorCode.TOKEN_INVALID:
+        return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return {}

@@ -1,0 +1,115 @@
+"""The application that the HTTP server serves: all routes, behind one gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from dorkos.events import EventFeed
+from dorkos.operation import Operation
+from dorkos.server import docs, openapi
+from dorkos.server.answers import HEADERS, json_answer, to_bytes
+from dorkos.server.auth import Authenticate, Gate, caller_of_request
+from dorkos.server.faults import Faults, http_refusal
+from dorkos.server.follow import output_endpoint
+from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
+from dorkos.server.operations import OPERATIONS
+from dorkos.server.paths import OTHER_PATHS
+from dorkos.server.rest import endpoint_of, in_order
+from dorkos.server.sse import KEEPALIVE_S, Seats, StreamLimits
+from dorkos.server.stream import Source, events_endpoint, messages_endpoint
+from dorkos.server.system import SystemService
+from dorkos.settings import ServerSettings
+from dorkos.vocabulary import Scope
+
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def create_app(
+    parts: Mapping[str, object],
+    *,
+    system: SystemService,
+    feed: EventFeed,
+    settings: ServerSettings,
+    authenticate: Authenticate,
+    readiness: Sequence[ReadinessCheck],
+    operations: Sequence[Operation[Any, Any, Any]] = OPERATIONS,
+    keepalive_s: float = KEEPALIVE_S,
+) -> FastAPI:
+    """Put the routes together. `parts` holds the subsystems by the names that operations give them.
+
+    `system` is the part of that name. The feed has to be started before the first request. An operation
+    whose part is missing fails here, not when it is first called.
+    """
+    app = _Api(operations, version=system.version)
+    source = Source(feed, system.newest_event, StreamLimits(Seats(settings.max_streams), keepalive_s))
+    served = {**parts, "system": system}
+    app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
+    app.add_route("/api/ready", ready_endpoint(readiness))
+    app.add_route("/api/events", events_endpoint(source))
+    app.add_route("/api/openapi.json", _page_endpoint(lambda: json_answer(to_bytes(app.openapi()))))
+    app.add_route("/api/docs", _page_endpoint(lambda: _html(docs.page(app.openapi()))))
+    for operation in in_order(operations):
+        answer = endpoint_of(operation, served[operation.part], max_body_bytes=settings.max_body_bytes)
+        app.add_route(operation.path, answer, methods=[operation.method])
+    _add_followers(app, {operation.name: operation for operation in operations}, served, source, system)
+    app.add_middleware(Gate, authenticate=authenticate, host=settings.host)
+    app.add_middleware(Faults)  # Added last, it stands outermost.
+    return app
+
+
+def _add_followers(
+    app: FastAPI,
+    named: Mapping[str, Operation[Any, Any, Any]],
+    parts: Mapping[str, object],
+    source: Source,
+    system: SystemService,
+) -> None:
+    """The streams that follow what an operation shows."""
+    output, run, message = (
+        named.get(name) for name in ("pulse.runs.output", "pulse.runs.get", "relay.message")
+    )
+    if output is not None and run is not None:
+        endpoint = output_endpoint(output, run, parts["pulse"], feed=source.feed, limits=source.limits)
+        app.add_route(f"{output.path}/stream", endpoint)
+    if message is not None:
+        app.add_route("/api/relay/stream", messages_endpoint(source, message, parts["relay"], system.clock))
+
+
+class _Api(FastAPI):
+    """FastAPI without what it would serve, follow or send by itself, and with our document."""
+
+    def __init__(self, operations: Sequence[Operation[Any, Any, Any]], *, version: str) -> None:
+        super().__init__(
+            version=version,
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            exception_handlers={HTTPException: http_refusal},
+            # By itself it would send traces to wherever the environment points.
+            telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        )
+        self._document = cache(lambda: openapi.document(operations, OTHER_PATHS, version=version))
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made when it is first asked for."""
+        return self._document()
+
+
+def _page_endpoint(content: Callable[[], Response]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        caller_of_request(request).require(Scope.OBSERVE)
+        return content()
+
+    return answer
+
+
+def _html(text: str) -> Response:
+    return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": _PAGE_POLICY})

@@ -1,0 +1,176 @@
+"""Who is asking: the checks that every request passes before anything else looks at it.
+
+Order: the Host header, the Origin header, the path's encoding, the token. Nothing behind this layer
+reads a credential. What is presented but cannot be verified is refused; it is never treated as absent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dorkos.clock import Clock
+from dorkos.db.database import Database
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.model import OPERATOR, Caller
+from dorkos.identity.tokens import caller_of, same_secret
+from dorkos.server.address import routed_path
+
+Authenticate = Callable[[str], Awaitable[Caller | None]]
+
+# Whoever watches over the process has no token. Every other path needs one, known or not.
+OPEN_PATHS = frozenset({"/api/health"})
+
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:@/]+)(?::[0-9]{1,5})?")
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Authenticator:
+    """Turns a secret into a caller: the operator's own, else one of the tokens in the database."""
+
+    def __init__(self, database: Database, clock: Clock, operator_token: str) -> None:
+        """`operator_token` is the secret of the person who owns the data directory."""
+        self._database = database
+        self._clock = clock
+        self._operator_token = operator_token
+
+    async def __call__(self, secret: str) -> Caller | None:
+        """Who presents `secret`, or None if it is unknown, expired or revoked."""
+        if same_secret(secret, self._operator_token):
+            return OPERATOR
+        now = self._clock.now()
+        return await self._database.read(lambda connection: caller_of(connection, secret, now))
+
+
+class Gate:
+    """ASGI middleware; see the module. It is written without Starlette's helper, which breaks streams."""
+
+    def __init__(self, app: ASGIApp, *, authenticate: Authenticate, host: str) -> None:
+        """`host` is the address the server is bound to: requests may call it by that name, too."""
+        self._app = app
+        self._authenticate = authenticate
+        self._host = host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through with its caller, or raise the refusal."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing here speaks WebSocket yet, and what is not checked below must not pass.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        check_host(headers.getlist("host"), bound_to=self._host)
+        check_origin(headers.getlist("origin"), own=f"{scope['scheme']}://{headers['host']}")
+        scope["path"] = routed_path(scope["raw_path"])
+        if scope["path"] not in OPEN_PATHS:
+            await self._identify(scope, headers.getlist("authorization"))
+        await self._app(scope, receive, send)
+
+    async def _identify(self, scope: Scope, authorization: list[str]) -> None:
+        verify = partial(verified, self._authenticate, bearer_secret(authorization))
+        state = scope.setdefault("state", {})
+        state["caller"] = await verify()
+        state["verify"] = verify
+
+
+def caller_of_request(connection: HTTPConnection) -> Caller:
+    """The caller that the gate let through. On an open path there is none, and this is a fault of ours."""
+    caller: Caller = connection.state.caller
+    return caller
+
+
+def verifier_of_request(connection: HTTPConnection) -> Callable[[], Awaitable[Caller]]:
+    """Verifies the request's token again, for answers that last longer than a token may."""
+    verify: Callable[[], Awaitable[Caller]] = connection.state.verify
+    return verify
+
+
+async def verified(authenticate: Authenticate, secret: str) -> Caller:
+    """The caller behind `secret`. Raises `token_invalid`."""
+    caller = await authenticate(secret)
+    if caller is None:
+        raise DorkError(
+            ErrorCode.TOKEN_INVALID,
+            "The token is unknown, expired or revoked.",
+            hint="A run's token ends with it; the operator's is in the file `token` of the data directory.",
+        )
+    return caller
+
+
+def bearer_secret(authorization: list[str]) -> str:
+    """The secret in `Authorization: Bearer <secret>`. Raises `token_missing` or `token_invalid`."""
+    if not authorization:
+        raise DorkError(
+            ErrorCode.TOKEN_MISSING,
+            "The request carries no token.",
+            hint="Send `Authorization: Bearer <token>`; the file `token` of the data directory holds one.",
+        )
+    found = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+    if found is None:
+        raise DorkError(
+            ErrorCode.TOKEN_INVALID,
+            "The Authorization header is not `Bearer <token>`.",
+            hint="Send exactly one such header; other schemes are not known here.",
+        )
+    return found.group(1)
+
+
+def check_host(hosts: list[str], *, bound_to: str) -> None:
+    """Raise `host_not_allowed` unless the request calls this server by a name of its own.
+
+    A page on the internet may point a name of its own at 127.0.0.1 and read the answers as its own; the
+    Host header then still says that name. The port is not looked at: behind a tunnel or a published
+    container port it differs, and it is not what such a page could vary.
+    """
+    found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+    if found is None or not _is_own(found.group(1), bound_to):
+        raise DorkError(
+            ErrorCode.HOST_NOT_ALLOWED,
+            f"This server is not called {', '.join(hosts)[:100]!r}.",
+            hint="Use localhost or 127.0.0.1, or bind the server to the name you use with `server.host`.",
+        )
+
+
+def check_origin(origins: list[str], *, own: str) -> None:
+    """Raise `origin_not_allowed` if the request comes from a page that is not of this server.
+
+    Programs send no Origin. Browsers send it with every request that could change something.
+    """
+    if origins and (len(origins) > 1 or origins[0].lower() != own.lower()):
+        raise DorkError(
+            ErrorCode.ORIGIN_NOT_ALLOWED,
+            f"Pages of {', '.join(origins)[:100]!r} may not use this server.",
+            hint="Call it from a program, or from a page that it serves itself.",
+        )
+
+
+def _is_own(name: str, bound_to: str) -> bool:
+    bound = bound_to.lower()
+    if name in _LOOPBACK_NAMES or name in (bound, f"[{bound}]"):
+        return True
+    # Bound to every address, it may be called by any of them. A literal address cannot be rebound.
+    return _is_address(name) and _is_unspecified(bound)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

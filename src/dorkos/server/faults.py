@@ -1,0 +1,97 @@
+"""The outermost layer: whatever goes wrong inside becomes one of our answers.
+
+A `DorkError` is answered as it says. Anything else is a fault of ours: outside it is `internal_error`
+with an id, and the log has the rest under the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.ids import new_id
+from dorkos.server.answers import refusal
+
+log = logging.getLogger("dorkos.server")
+
+# An address may be megabytes of nonsense; an answer that repeats it need not be.
+_SHOWN_MAX = 200
+
+
+class Faults:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap everything else."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and answer what was raised unless an answer has begun already."""
+        begun = False
+
+        async def watching_send(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watching_send)
+        except ClientDisconnect:
+            return  # Nobody is left to be answered.
+        except Exception as fault:
+            if scope["type"] != "http":
+                raise
+            response = refusal(_as_refusal(fault, scope))
+            if not begun:
+                await response(scope, receive, send)
+
+
+async def http_refusal(request: Request, fault: Exception) -> Response:
+    """What the framework refuses by itself (no such address, no such method), in our shape."""
+    assert isinstance(fault, HTTPException)
+    asked = f"{request.method} {request.scope['path']}"[:_SHOWN_MAX]
+    if fault.status_code == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        error = DorkError(
+            ErrorCode.METHOD_NOT_ALLOWED, f"{asked} is not possible.", hint=f"This address takes: {allowed}."
+        )
+        return refusal(error, {"Allow": allowed})
+    if fault.status_code == 404:
+        return refusal(
+            DorkError(
+                ErrorCode.NOT_FOUND,
+                f"There is nothing at {asked}.",
+                hint="GET /api/docs lists every address.",
+            )
+        )
+    return refusal(DorkError(ErrorCode.VALIDATION_FAILED, f"{asked} was refused: {fault.detail}"))
+
+
+def _as_refusal(fault: Exception, scope: Scope) -> DorkError:
+    if isinstance(fault, DorkError):
+        return fault
+    fault_id = new_id()
+    asked = f"{scope['method']} {scope['path']}"[:_SHOWN_MAX]
+    log.error("fault %s while answering %s", fault_id, asked, exc_info=fault)
+    return DorkError(
+        ErrorCode.INTERNAL_ERROR,
+        "DorkOS failed to answer this request; the fault is its own.",
+        hint=f"The log of the server has the details under {fault_id}.",
+        details={"id": fault_id},
+    )
+
+
+def _methods(request: Request) -> set[str]:
+    """Every method of this address: the routes of one path stand side by side, one a method."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods
+    return found

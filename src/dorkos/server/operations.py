@@ -1,0 +1,13 @@
+"""Every operation of DorkOS, from which each surface is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dorkos.mesh.operations import OPERATIONS as MESH
+from dorkos.operation import Operation
+from dorkos.pulse.operations import OPERATIONS as PULSE
+from dorkos.relay.operations import OPERATIONS as RELAY
+from dorkos.server.status import SYSTEM
+
+OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *PULSE, *RELAY, *MESH)

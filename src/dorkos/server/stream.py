@@ -1,0 +1,177 @@
+"""`GET /api/events` and `GET /api/relay/stream`: what was committed, in order and without gaps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dorkos import __version__
+from dorkos.clock import Clock, iso
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.events import EVENT_KINDS, Cursor, Event, EventFeed
+from dorkos.operation import Operation
+from dorkos.relay.subjects import matches, validate_pattern
+from dorkos.server.address import query_values
+from dorkos.server.auth import caller_of_request
+from dorkos.server.rest import Endpoint
+from dorkos.server.sse import EventStream, StreamLimits, frame
+from dorkos.vocabulary import Scope
+
+TOPICS = tuple(dict.fromkeys(kind.split(".", 1)[0] for kind in EVENT_KINDS))
+
+# Makes the frame of an event, under the id it is given; None leaves the event out.
+Render = Callable[[Event, str], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where streams come from. `newest` tells the newest position in the database."""
+
+    feed: EventFeed
+    newest: Callable[[], Awaitable[int]]
+    limits: StreamLimits
+
+
+class Watch:
+    """One watcher's way through the events: what it sends, and how far it has come."""
+
+    def __init__(self, feed: EventFeed, after: Cursor, opening: Sequence[bytes], render: Render) -> None:
+        """Send `opening`, then what `render` makes of each event after `after`."""
+        self._feed = feed
+        self._opening = opening
+        self._render = render
+        self.cursor = after
+
+    def position(self) -> str:
+        """The id to resume from. Events that were left out count as seen."""
+        return str(self.cursor)
+
+    async def frames(self) -> AsyncGenerator[bytes]:
+        """Frames until the feed stops."""
+        for greeting in self._opening:
+            yield greeting
+        async with aclosing(self._feed.watch(self.cursor)) as events:
+            async for event in events:
+                cursor = Cursor(self.cursor.epoch, event.position)
+                piece = await self._render(event, str(cursor))
+                # Moves only here, in one step with handing the frame over: a sign of life sent in between
+                # must not name a position whose frame is still on its way.
+                self.cursor = cursor
+                if piece is not None:
+                    yield piece
+
+
+def events_endpoint(source: Source) -> Endpoint:
+    """What answers `GET /api/events`."""
+
+    async def answer(request: Request) -> Response:
+        caller_of_request(request).require(Scope.OBSERVE)
+        query = query_values(request.scope["query_string"])
+        topics = _choice(query, "topics", TOPICS)
+        kinds = _choice(query, "kinds", tuple(EVENT_KINDS))
+
+        async def render(event: Event, event_id: str) -> bytes | None:
+            wanted = (not topics or event.topic in topics) and (not kinds or event.kind in kinds)
+            return frame(event.kind, wire(event), frame_id=event_id) if wanted else None
+
+        start, is_reset = await _start(request, query, source)
+        greeting = {"cursor": str(start), "version": __version__}
+        names = ("reset", "hello") if is_reset else ("hello",)
+        opening = [frame(name, greeting, frame_id=str(start)) for name in names]
+        return _stream(request, source, Watch(source.feed, start, opening, render))
+
+    return answer
+
+
+def messages_endpoint(
+    source: Source, message: Operation[Any, Any, Any], relay: object, clock: Clock
+) -> Endpoint:
+    """What answers `GET /api/relay/stream`: messages whose subject matches a pattern. Nothing is consumed.
+
+    `message` is the operation that shows one message of `relay`.
+    """
+
+    async def answer(request: Request) -> Response:
+        caller = caller_of_request(request)
+        caller.require(message.scope)
+        query = query_values(request.scope["query_string"])
+        pattern = query.get("subject") or ">"
+        validate_pattern(pattern)
+
+        async def render(event: Event, event_id: str) -> bytes | None:
+            subject = event.data.get("subject")
+            if event.kind != "relay.message.published" or not isinstance(subject, str):
+                return None
+            if not matches(subject, pattern):
+                return None
+            try:
+                found = await message.handler(relay, caller, message.input(id=event.entity_id))
+            except DorkError as refusal:
+                if refusal.code is ErrorCode.MESSAGE_NOT_FOUND:
+                    return None  # Deleted since; its event outlives it.
+                raise
+            return frame("relay_message", found.model_dump(mode="json", by_alias=True), frame_id=event_id)
+
+        start, _ = await _start(request, query, source)
+        greeting = {"pattern": pattern, "connectedAt": iso(clock.now())}
+        opening = [frame("relay_connected", greeting, frame_id=str(start))]
+        return _stream(request, source, Watch(source.feed, start, opening, render))
+
+    return answer
+
+
+def wire(event: Event) -> dict[str, object]:
+    """An event as it is sent."""
+    return {
+        "position": event.position,
+        "kind": event.kind,
+        "entityId": event.entity_id,
+        "actor": event.actor,
+        "at": iso(event.at),
+        "data": event.data,
+    }
+
+
+def place_of(request: Request, query: dict[str, str]) -> str | None:
+    """Where the client wants to go on. One that reconnects repeats its address and adds the header."""
+    return request.headers.get("last-event-id") or query.get("after") or None
+
+
+def _stream(request: Request, source: Source, watch: Watch) -> Response:
+    return EventStream(request, watch.frames(), limits=source.limits, position=watch.position)
+
+
+async def _start(request: Request, query: dict[str, str], source: Source) -> tuple[Cursor, bool]:
+    """Where to begin, and whether that is not the place that was asked for since there is none such.
+
+    Decided before the first frame is read: what is committed in between must not be left out.
+    """
+    head = source.feed.head
+    place = place_of(request, query)
+    if place is None:
+        return head, False
+    after = Cursor.parse(place)
+    if after.epoch != head.epoch:
+        return head, True
+    # This server may be a moment behind the database; a place ahead of both was never given out.
+    if after.position > head.position and after.position > await source.newest():
+        return head, True
+    return after, False
+
+
+def _choice(query: dict[str, str], name: str, known: tuple[str, ...]) -> frozenset[str]:
+    chosen = frozenset(word.strip() for word in query.get(name, "").split(",") if word.strip())
+    for word in sorted(chosen):
+        if word not in known:
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                "Validation failed",
+                hint=f"`{name}`: there is no {word[:100]!r}; known are {', '.join(known)}.",
+                details={"formErrors": [], "fieldErrors": {name: [f"Unknown: {word[:100]}"]}},
+            )
+    return chosen

@@ -1,0 +1,49 @@
+"""The joined list of operations."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dorkos.operation import Operation
+from dorkos.server.operations import OPERATIONS
+from dorkos.server.paths import OTHER_PATHS
+from dorkos.server.rest import path_names, takes_query
+
+each = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+
+
+def test_names_are_unique() -> None:
+    """A name means one operation on every surface."""
+    assert not [name for name, count in Counter(o.name for o in OPERATIONS).items() if count > 1]
+
+
+def test_addresses_are_unique() -> None:
+    """Of two operations at one address only the first would ever be called."""
+    anonymous = Counter((o.method, re.sub(r"\{\w+\}", "{}", o.path)) for o in OPERATIONS)
+    anonymous.update(("GET", re.sub(r"\{\w+\}", "{}", path)) for path in OTHER_PATHS)
+
+    assert not [address for address, count in anonymous.items() if count > 1]
+
+
+@each
+def test_it_belongs_to_a_part_and_is_served_under_api(operation: Operation[Any, Any, Any]) -> None:
+    """Its name and its address begin with the part."""
+    assert operation.part in ("system", "pulse", "relay", "mesh")
+    assert operation.path.startswith("/api/")
+    assert operation.summary
+    if operation.part != "system":
+        assert operation.name.startswith(f"{operation.part}.")
+        assert operation.path.startswith(f"/api/{operation.part}/")
+
+
+@each
+def test_its_path_parameters_are_texts_of_its_input(operation: Operation[Any, Any, Any]) -> None:
+    """With a body the input is read strictly as JSON, in which a path parameter is a string."""
+    fields = {field.alias or name: field for name, field in operation.input.model_fields.items()}
+    for name in path_names(operation.path):
+        assert name in fields
+        assert takes_query(operation) or fields[name].annotation is str
