@@ -29,6 +29,18 @@ def test_a_time_without_a_zone_is_refused() -> None:
         from_iso("2026-03-01T09:00:00")
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00"])
+def test_an_instant_beyond_the_calendar_is_refused(text: str) -> None:
+    """In UTC it would lie before the year 1 or after the year 9999."""
+    with pytest.raises(ValueError, match="not an instant"):
+        from_iso(text)
+
+
+def test_early_years_keep_the_fixed_width() -> None:
+    """Text order is time order only if every year has four digits."""
+    assert iso(datetime(33, 4, 3, tzinfo=UTC)) == "0033-04-03T00:00:00.000Z"
+
+
 def test_a_jump_back_moves_the_wall_clock_only() -> None:
     """The monotonic clock never goes back, as on a real machine."""
     clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))

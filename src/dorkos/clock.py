@@ -76,4 +76,7 @@ def from_iso(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} names no time zone")
-    return to_milliseconds(instant)
+    try:
+        return to_milliseconds(instant)
+    except OverflowError as fault:  # The first and the last hours of the calendar, in another zone.
+        raise ValueError(f"{text!r} is not an instant in UTC") from fault

@@ -88,7 +88,7 @@ class Cursor:
             raise DorkError(
                 ErrorCode.INVALID_CURSOR,
                 f"{text!r} is not an event cursor.",
-                hint="Use the `id` of an event you received, or leave it out to begin with what happens next.",
+                hint="Use the `id` of an event you received, or leave it out to follow from now.",
             )
         return cls(epoch, int(position))
 
