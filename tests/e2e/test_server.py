@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -96,7 +98,10 @@ def test_the_server_stops_cleanly_and_marks_what_it_was_doing(tmp_path: Path, ho
 
 
 def test_the_examples_run_and_go_on_after_a_restart(tmp_path: Path) -> None:
-    """A scheduled run completes, a message is delivered and acknowledged, and a reply arrives; twice."""
+    """A scheduled run completes, a message is delivered and acknowledged, and a reply arrives; then again.
+
+    The command line tells the same facts while the server runs.
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DORK")},
         "DORK_HOME": str(tmp_path / "home"),
@@ -105,6 +110,7 @@ def test_the_examples_run_and_go_on_after_a_restart(tmp_path: Path) -> None:
     first = _watch_examples(
         environment,
         until=("scout -> scribe", "scribe ends: completed", "scribe -> scout", "Delivered: scribe"),
+        before_ctrl_c=lambda: _assert_command_line_agrees(environment),
     )
     assert any("Registered scout" in line for line in first)
 
@@ -113,7 +119,33 @@ def test_the_examples_run_and_go_on_after_a_restart(tmp_path: Path) -> None:
     assert not any("Registered" in line for line in second)
 
 
-def _watch_examples(environment: dict[str, str], *, until: tuple[str, ...]) -> list[str]:
+def _assert_command_line_agrees(environment: dict[str, str]) -> None:
+    def ask(*arguments: str) -> Any:
+        done = dorkos(*arguments, "--json", environment=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    agents = {agent["name"]: agent for agent in ask("mesh", "list")["agents"]}
+    runs = ask("pulse", "runs")
+    messages = ask("relay", "messages")["messages"]
+
+    assert set(agents) == {"scout", "scribe"}
+    completed = {(run["trigger"], run["agentId"]) for run in runs if run["state"] == "completed"}
+    assert completed >= {("scheduled", agents["scout"]["id"]), ("message", agents["scribe"]["id"])}
+    told = [
+        m
+        for m in messages
+        if (m["from"], m["subject"]) == (agents["scout"]["subject"], agents["scribe"]["subject"])
+    ]
+    assert "delivered" in {message["status"] for message in told}
+    answers = [message for message in messages if message["subject"] == scout]
+    assert {answer["from"] for answer in answers} == {scribe}
+    assert {answer["parentId"] for answer in answers} <= {message["id"] for message in told}
+
+
+def _watch_examples(
+    environment: dict[str, str], *, until: tuple[str, ...], before_ctrl_c: Callable[[], None] = lambda: None
+) -> list[str]:
     """Start examples/run.py, read until every text was seen, press Ctrl-C; it must end with 0."""
     process = subprocess.Popen(
         [sys.executable, str(EXAMPLES / "run.py")],
@@ -129,17 +161,20 @@ def _watch_examples(environment: dict[str, str], *, until: tuple[str, ...]) -> l
     lines: list[str] = []
     assert process.stdout is not None
     waiting = set(until)
-    for line in process.stdout:
-        lines.append(line)
-        waiting = {text for text in waiting if text not in line}
-        if not waiting:
-            os.killpg(process.pid, signal.SIGINT)
-            lines.extend(process.stdout)
-            break
-    give_up.cancel()
-    give_up.join()
-    process.stdout.close()
-    code = process.wait(timeout=30)
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            waiting = {text for text in waiting if text not in line}
+            if not waiting:
+                break
+        before_ctrl_c()
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        lines.extend(process.stdout)
+        give_up.cancel()
+        give_up.join()
+        process.stdout.close()
+        code = process.wait(timeout=30)
     assert not waiting, "".join(lines)
     assert code == 0, "".join(lines)
     return lines
