@@ -132,11 +132,8 @@ def _assert_command_line_agrees(environment: dict[str, str]) -> None:
     assert set(agents) == {"scout", "scribe"}
     completed = {(run["trigger"], run["agentId"]) for run in runs if run["state"] == "completed"}
     assert completed >= {("scheduled", agents["scout"]["id"]), ("message", agents["scribe"]["id"])}
-    told = [
-        m
-        for m in messages
-        if (m["from"], m["subject"]) == (agents["scout"]["subject"], agents["scribe"]["subject"])
-    ]
+    scout, scribe = agents["scout"]["subject"], agents["scribe"]["subject"]
+    told = [message for message in messages if (message["from"], message["subject"]) == (scout, scribe)]
     assert "delivered" in {message["status"] for message in told}
     answers = [message for message in messages if message["subject"] == scout]
     assert {answer["from"] for answer in answers} == {scribe}

@@ -95,9 +95,10 @@ class HttpServer:
         try:
             await self._app(scope, receive_until_stopped, watching_send)
         except asyncio.CancelledError:
-            if begun or not self._stopping.is_set():
+            if not self._stopping.is_set():
                 raise
-            await refusal(_CUT_OFF)(scope, receive, send)
+            if not begun:
+                await refusal(_CUT_OFF)(scope, receive, send)
 
     async def _message_or_stop(self, receive: Receive) -> Message:
         message = asyncio.ensure_future(receive())
