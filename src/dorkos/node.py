@@ -41,11 +41,26 @@ def current_boot_id() -> str:
 
 
 def process_started_at(pid: int) -> str | None:
-    """When the process started, as text that compares equal for the same process only; None if it is gone."""
+    """When the process started, as text that compares equal for the same process only; None if it is gone.
+
+    On Linux it is counted in clock ticks since the boot. A time of day would move with the machine's clock,
+    and a living process would then look like another one that took its id.
+    """
+    if _BOOT_ID.exists():
+        return _ticks_at_start(pid)
     try:
         return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.Error:
         return None
+
+
+def _ticks_at_start(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # Field 22, counted behind the name, which stands in parentheses and may hold spaces and more of them.
+    return stat.rpartition(b")")[2].split()[19].decode("ascii")
 
 
 def record_start(tx: Transaction, node: Node) -> None:

@@ -109,12 +109,20 @@ class _Server:
         )
         self._count = 0
         self._free: list[str] = []
+        try:
+            self._template = self._prepare()
+        except BaseException:
+            self._server.cleanup()  # The next test tries again, with a server of its own.
+            raise
+
+    def _prepare(self) -> str:
         # Nothing here outlives the process, so nothing is synced.
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             self._run(f"ALTER SYSTEM SET {setting} = off")
         self._run("SELECT pg_reload_conf()")
-        self._template = self.create(template="template0")
-        migrate_postgres(self.url(self._template), clock=SystemClock())
+        template = self.create(template="template0")
+        migrate_postgres(self.url(template), clock=SystemClock())
+        return template
 
     def url(self, name: str) -> str:
         url: str = self._server.get_uri(name)

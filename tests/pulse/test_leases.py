@@ -13,10 +13,11 @@ import pytest
 from dorkos.clock import ManualClock, SystemClock
 from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.ids import new_id
 from dorkos.pulse.model import Claim
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import RunReason, RunState
-from tests.pulse.workshop import Workshop, python, working, workshop
+from tests.pulse.workshop import LEASE, Workshop, a_node, python, working, workshop
 
 FOREVER = "import signal\nprint('ready')\nwhile True: signal.pause()"
 
@@ -52,8 +53,11 @@ async def test_without_a_renewal_the_program_is_killed_before_the_lease_ends(
     await shop.feed.stop()
 
 
-async def test_a_renewal_moves_the_end(db: Database, clock: ManualClock, tmp_path: Path) -> None:
+async def test_a_renewal_moves_the_end(
+    db: Database, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With renewals a run outlives any number of leases."""
+    monkeypatch.setattr("dorkos.pulse.execution._WATCH_S", 0)  # It looks whenever anything else happens.
     shop = workshop(db, clock, tmp_path)
     await shop.feed.start()
     await shop.pulse.executor.start()
@@ -65,6 +69,32 @@ async def test_a_renewal_moves_the_end(db: Database, clock: ManualClock, tmp_pat
     assert run_id in shop.pulse.executor.active
     run = await shop.store.get_run(run_id)
     assert run.lease_expires_at == clock.now() + timedelta(seconds=30)
+    await shop.pulse.stop()
+    await shop.feed.stop()
+
+
+async def test_a_run_whose_lease_was_taken_is_killed_and_not_ended_twice(
+    db: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    """The former holder notices by its heartbeat, kills the processes, and writes no state."""
+    shop = workshop(db, clock, tmp_path)
+    shop.pulse.executor.finished.enable()
+    await shop.feed.start()
+    await shop.pulse.executor.start()
+    run_id = await shop.queued(*python(FOREVER))
+    await shop.printed(run_id, "ready")
+    run = await shop.store.get_run(run_id)
+    assert run.lease_expires_at is not None
+    (held,) = await shop.store.expired_runs(run.lease_expires_at)
+    other = new_id()
+    assert await shop.store.take_over(held, lease_token=other, node=a_node(), lease=LEASE)
+
+    await shop.pulse.executor.heartbeat.work()
+    assert await shop.pulse.executor.finished.wait() == run_id
+    after = await shop.store.get_run(run_id)
+    assert (after.status, after.lease_token) == (RunState.RUNNING, other)
+    assert run.pid is not None
+    assert not psutil.pid_exists(run.pid)
     await shop.pulse.stop()
     await shop.feed.stop()
 

@@ -57,7 +57,7 @@ class Capture:
         text = clean_text(self._decoders[stream].decode(data, end))
         self._tail = (self._tail + text)[-TAIL_CHARACTERS:]
         self._keep(stream, text)
-        while self._pending_bytes >= _PENDING_BYTES and not self._broken:
+        while self._pending_bytes >= _PENDING_BYTES:
             self._written.clear()
             await self._written.wait()
 

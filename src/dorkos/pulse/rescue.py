@@ -26,7 +26,7 @@ from dorkos.lifecycle import Loop, Signal
 from dorkos.node import Node
 from dorkos.pulse.leases import HeldRun
 from dorkos.pulse.model import Outcome, Run
-from dorkos.pulse.processes import is_same_process, kill_orphan, server_is_gone
+from dorkos.pulse.processes import kill_orphan, server_is_gone
 from dorkos.pulse.store import PulseStore
 from dorkos.vocabulary import RunReason, RunState
 
@@ -81,7 +81,5 @@ class Rescue(Loop):
         if run.host != self._node.host or run.pid is None or run.process_started_at is None:
             return False
         if run.boot_id != self._node.boot_id:
-            return True
-        if not is_same_process(run.pid, run.process_started_at):
             return True
         return await kill_orphan(run.pid, run.process_started_at)
