@@ -78,6 +78,7 @@ class ErrorCode(StrEnum):
     SNAPSHOT_FAILED = "snapshot_failed"
     DRIVER_MISSING = "driver_missing"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    BACKUP_FAILED = "backup_failed"
 
     INTERNAL_ERROR = "internal_error"
 
@@ -177,6 +178,7 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
         7,
         "The connection broke during COMMIT: the change may or may not be stored. Read before you repeat it.",
     ),
+    ErrorCode.BACKUP_FAILED: ErrorRow(500, 7, "No verified copy of the database could be made."),
     ErrorCode.INTERNAL_ERROR: ErrorRow(500, 70, "A fault of DorkOS itself; the log has the details."),
 }
 

@@ -57,7 +57,7 @@ def test_every_command_of_the_first_version_is_there() -> None:
         "up": set(),
         "status": set(),
         "events": set(),
-        "db": {"status", "migrate", "verify", "check"},
+        "db": {"status", "migrate", "verify", "check", "backup", "revision"},
         "pulse": {"add", "list", "run", "runs", "show", "logs", "cancel", "pause", "resume", "delete"},
         "relay": {
             "send", "messages", "endpoints", "open", "close", "inbox", "claim", "ack", "nack", "dead-letters",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -66,7 +67,7 @@ def test_a_copy_that_does_not_read_back_is_thrown_away(bench: Bench, monkeypatch
         target.touch()
         return {"agents": 0}
 
-    monkeypatch.setattr("dorkos.db.snapshot._copy", interrupted)
+    monkeypatch.setattr("dorkos.db.copying._copy", interrupted)
     with pytest.raises(DorkError) as refusal:
         take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="x")
     assert refusal.value.code is ErrorCode.SNAPSHOT_FAILED
@@ -76,7 +77,7 @@ def test_a_copy_that_does_not_read_back_is_thrown_away(bench: Bench, monkeypatch
 def test_a_copy_with_other_rows_is_thrown_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables and row counts of the copy must be those of the original."""
     bench.migrate()
-    monkeypatch.setattr("dorkos.db.snapshot._row_counts", _counting({"agents": 1}, {"agents": 0}))
+    monkeypatch.setattr("dorkos.db.copying._row_counts", _counting({"agents": 1}, {"agents": 0}))
     with pytest.raises(DorkError, match="differs in agents"):
         take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="x")
     assert _names(bench) == []
@@ -102,6 +103,20 @@ def test_ten_are_kept_and_decoys_neither_counted_nor_touched(bench: Bench) -> No
         taken.append(take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="0003_x"))
         bench.clock.advance(timedelta(minutes=1))
     assert _names(bench) == sorted([decoy.name, *(path.name for path in taken[2:])])
+
+
+def test_a_snapshot_that_a_person_named_is_never_deleted(bench: Bench) -> None:
+    """Only what bears the name of a snapshot is counted among the ten, and backups bear another."""
+    bench.migrate()
+    taken = take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="0003_x")
+    mine = {"dork-before-the-move.db", "backup-20200101T000000Z-0003_x.db"}
+    for name in mine:
+        shutil.copy(taken, bench.backups / name)
+    for _ in range(KEEP + 1):
+        bench.clock.advance(timedelta(minutes=1))
+        take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="0003_x")
+    assert mine < set(_names(bench))
+    assert len(_names(bench)) == KEEP + len(mine)
 
 
 def test_two_in_one_second_do_not_replace_one_another(bench: Bench) -> None:

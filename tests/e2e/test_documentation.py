@@ -12,10 +12,31 @@ from tests.server_process import ServerProcess
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def commands(page: str) -> list[str]:
-    """The lines that begin with `$ ` in console blocks."""
-    blocks = re.findall(r"```console\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+def commands(page: str, *, section: str = "") -> list[str]:
+    """The lines that begin with `$ ` in console blocks, of the whole page or of one section."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    if section:
+        _, heading, after = text.partition(f"## {section}\n")
+        assert heading, f"{page} has no section {section}"
+        text = after.partition("\n## ")[0]
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def run_all(lines: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run the lines in order in one folder; each has to succeed."""
+    environment = environment | {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+    for line in lines:
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
 def example_manifest(page: str) -> str:
@@ -35,17 +56,23 @@ def test_getting_started_works_as_written(tmp_path: Path) -> None:
     assert len(lines) > 8
 
     with ServerProcess(tmp_path / "home", boundary=folder) as server:
-        environment = server.environment | {
-            "PATH": f"{Path(sys.executable).parent}:{server.environment['PATH']}",
-        }
-        for line in lines:
-            done = subprocess.run(
-                ["sh", "-c", line],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        run_all(lines, folder, server.environment)
+
+
+def test_the_page_on_the_database_works_as_written(tmp_path: Path) -> None:
+    """First beside a running server, then without one; the server starts on what was put back."""
+    folder = tmp_path / "anywhere"
+    folder.mkdir()
+    page = "database.md"
+    beside, alone = (commands(page, section=name) for name in ("While a server runs", "Without a server"))
+    assert len(beside) > 4
+    assert len(alone) > 7
+    # A command in neither section would not be run.
+    assert beside + alone == commands(page)
+    with ServerProcess(tmp_path / "home", boundary=folder) as server:
+        run_all(beside, folder, server.environment)
+        environment = server.environment
+    del environment["DORKOS_URL"]
+    run_all(alone, folder, environment)
+    with ServerProcess(tmp_path / "home", boundary=folder) as server, server.client() as client:
+        assert client.get("/api/db/status").status_code == 200

@@ -6,15 +6,16 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from dorkos.cli.connection import connect
-from dorkos.cli.instants import duration
+from dorkos.cli.db_text import tell_backup, tell_drafted, tell_migrated, tell_rehearsed, tell_status
 from dorkos.cli.options import Command, Noun, Options, options_of
-from dorkos.cli.render import byte_size, notice, print_facts, say, show
+from dorkos.cli.render import notice, say, show
 from dorkos.cli.target import data_directory
 from dorkos.errors import DorkError, ErrorCode
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dorkos.db.migrate import MigrationReport
     from dorkos.home import Home
 
-app = typer.Typer(help="The database: migrations and checks.", no_args_is_help=True, cls=Noun)
+app = typer.Typer(help="The database: migrations, checks and backups.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
 
 DatabaseOption = Annotated[
@@ -48,27 +49,80 @@ def status(context: typer.Context, database: DatabaseOption = None) -> None:
     """
     options = options_of(context)
     found = None if database else _ask_server(options)
-    show(options, found or _look(_place(options, database)), _tell_status)
+    show(options, found or _look(_place(options, database)), tell_status)
 
 
 @command("migrate")
-def migrate(context: typer.Context, database: DatabaseOption = None) -> None:
+def migrate(
+    context: typer.Context,
+    database: DatabaseOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Migrate a copy, say what happened to it, and throw it away.")
+    ] = False,
+) -> None:
     """Bring the database up to date without starting the server, which does the same at each start.
 
-    A snapshot is taken before anything changes. Refused while a server holds the data directory.
+    A snapshot is taken before anything changes. Refused while a server holds the data directory. With
+    --dry-run nothing is changed, and a server may be running.
 
     Example:
 
+        dorkos db migrate --dry-run
         dorkos db migrate
     """
     options = options_of(context)
-    report = _migrate(_place(options, database))
+    place = _place(options, database)
+    report = _rehearse(place) if dry_run else _migrate(place)
     answer = {
+        "dryRun": dry_run,
         "applied": [asdict(applied) for applied in report.applied],
         "snapshot": None if report.snapshot is None else str(report.snapshot),
         "notes": list(report.notes),
     }
-    show(options, answer, _tell_migrated)
+    show(options, answer, tell_rehearsed if dry_run else tell_migrated)
+
+
+@command("backup")
+def backup(
+    context: typer.Context,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="The file to make; else one in the backups folder."),
+    ] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Copy the SQLite database to a file, read the copy back, and say where it is.
+
+    A server may be running and writing meanwhile. Nothing is ever replaced, and no backup is ever deleted.
+
+    Example:
+
+        dorkos db backup
+        dorkos db backup /mnt/stick/dork.db
+    """
+    from dorkos.clock import SystemClock
+    from dorkos.db.backup import back_up_sqlite
+
+    options = options_of(context)
+    place = _place(options, database)
+    if place.url:
+        raise _only_sqlite(
+            "Backups of PostgreSQL are made by its own tools.",
+            "Run pg_dump --format=custom --file=dorkos.dump with the same URL; pg_restore reads it back.",
+        )
+    made = back_up_sqlite(
+        place.home.database_path,
+        backups=place.home.backups_path,
+        to=None if file is None else _file(file),
+        now=SystemClock().now(),
+    )
+    answer = {
+        "file": str(made.path),
+        "sizeBytes": made.size_bytes,
+        "migration": made.migration,
+        "rows": made.rows,
+    }
+    show(options, answer, tell_backup)
 
 
 @command("verify")
@@ -102,6 +156,37 @@ def check(context: typer.Context) -> None:
     from dorkos.db.check import check as problems_of_code
 
     _conclude(options_of(context), problems_of_code(), "Schema and migrations agree.")
+
+
+@command("revision")
+def revision(
+    context: typer.Context,
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="What it does, in one line.")
+    ],
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Also where nothing differs: for a migration of data.")
+    ] = False,
+) -> None:
+    """Draft the next migration from the difference between migrations and declared schema.
+
+    For developers, in a git checkout. The draft has to be read and finished before it is entered into
+    ledger.lock, which this command leaves alone.
+
+    Example:
+
+        dorkos db revision -m "agents have colours"
+    """
+    from dorkos.db.draft import draft_revision
+
+    drafted = draft_revision(message, empty=empty)
+    answer = {
+        "file": str(drafted.path),
+        "id": drafted.path.stem,
+        "differences": list(drafted.differences),
+        "missing": list(drafted.missing),
+    }
+    show(options_of(context), answer, tell_drafted)
 
 
 def _ask_server(options: Options) -> Any:
@@ -166,6 +251,31 @@ def _migrate(place: _Place) -> MigrationReport:
         place.home.unlock()
 
 
+def _rehearse(place: _Place) -> MigrationReport:
+    from dorkos.clock import SystemClock
+    from dorkos.db.migrate import rehearse_sqlite
+
+    if place.url:
+        raise _only_sqlite(
+            "--dry-run works on a copy, and DorkOS copies only SQLite databases.",
+            "Restore a pg_dump into another database, and run `dorkos db migrate --database` on that.",
+        )
+    return rehearse_sqlite(place.home.database_path, clock=SystemClock(), progress=notice)
+
+
+def _only_sqlite(message: str, hint: str) -> DorkError:
+    return DorkError(ErrorCode.USAGE, f"{message} Nothing was changed.", hint=hint)
+
+
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise DorkError(ErrorCode.USAGE, "FILE is empty.", hint="Is a shell variable unset?")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as fault:
+        raise DorkError(ErrorCode.USAGE, f"{text!r}: {fault}", hint="Write the file out in full.") from fault
+
+
 def _conclude(options: Options, problems: Sequence[str], affirmation: str) -> None:
     def tell(_: Any) -> None:
         for problem in problems:
@@ -176,36 +286,3 @@ def _conclude(options: Options, problems: Sequence[str], affirmation: str) -> No
     show(options, {"ok": not problems, "problems": list(problems)}, tell)
     if problems:
         raise typer.Exit(1)
-
-
-def _tell_status(answer: Any) -> None:
-    size = answer.get("sizeBytes")
-    print_facts(
-        (
-            ("database", answer["location"]),
-            ("engine", " ".join(filter(None, (answer["dialect"], answer.get("engineVersion"))))),
-            ("size", None if size is None else byte_size(size)),
-            *((_heading(number, "applied"), row["id"]) for number, row in enumerate(answer["migrations"])),
-            *((_heading(number, "pending"), name) for number, name in enumerate(answer.get("pending", ()))),
-        )
-    )
-    if answer.get("pending"):
-        say("")
-        say("The next start applies what is pending; `dorkos db migrate` does it now.")
-
-
-def _heading(number: int, word: str) -> str:
-    return word if number == 0 else ""
-
-
-def _tell_migrated(answer: Any) -> None:
-    for applied in answer["applied"]:
-        say(f"{applied['id']}  {duration(applied['duration_ms'])}")
-        for note in applied["notes"]:
-            say(f"  {note}")
-    for note in answer["notes"]:
-        say(note)
-    if answer["snapshot"]:
-        say(f"Snapshot: {answer['snapshot']}")
-    if not answer["applied"]:
-        say("The database is up to date; nothing was changed.", "green")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from dorkos.clock import Clock
 from dorkos.db.apply import AppliedMigration, apply_pending, read_ledger
 from dorkos.db.connections import WAIT_MS, migrating_postgres, migrating_sqlite
+from dorkos.db.copying import CopyError, copy_untouched
 from dorkos.db.drift import catalogue, live_differences
 from dorkos.db.ledger import MIGRATIONS, LedgerEntry, Revision, ledger_table, pending, revisions
 from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
@@ -84,10 +86,33 @@ def migrate_sqlite(
         say("Taking a snapshot")
         snapshot = take_snapshot(path, backups, now=clock.now(), last_id=state.entries[-1].id)
         say(f"Snapshot: {snapshot}")
-    with migrating_sqlite(path) as connection:
-        applied = apply_pending(connection, known, clock=clock, say=say)
-        _settle(connection, plan.declared)
-    return MigrationReport(applied, snapshot, _remarks(applied))
+    return _lead(path, known, plan, clock=clock, say=say, snapshot=snapshot)
+
+
+def rehearse_sqlite(
+    path: Path, *, clock: Clock, progress: Progress | None = None, plan: Plan | None = None
+) -> MigrationReport:
+    """Do what `migrate_sqlite` would do to a copy that is thrown away, and report it. Blocking.
+
+    The original keeps every byte and gets no side file, also when a server has it open. The copy is
+    verified; it lies in the system's folder for temporary files. Refuses and raises as `migrate_sqlite`
+    does, `snapshot_failed` when no copy could be made.
+    """
+    plan, say = plan or Plan(), progress or _silent
+    known = revisions(plan.directory)
+    state = probe_sqlite(path)
+    waiting = pending(known, state.entries if state else ())
+    if state is not None and not waiting and _is_settled(state):
+        return MigrationReport()
+    with tempfile.TemporaryDirectory(prefix="dorkos-rehearsal-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "dork.db"
+        if state is not None:
+            say(f"Copying the database to {folder}")
+            try:
+                copy_untouched(path, copy)
+            except CopyError as fault:
+                raise _no_rehearsal(fault, folder) from fault
+        return _lead(copy, known, plan, clock=clock, say=say, snapshot=None)
 
 
 def migrate_postgres(
@@ -126,6 +151,23 @@ def status_postgres(url: str, *, plan: Plan | None = None) -> MigrationStatus:
     with migrating_postgres(url) as connection:
         entries, _ = _postgres_state(connection, plan.declared)
     return _status(revisions(plan.directory), entries)
+
+
+def _lead(
+    path: Path, known: tuple[Revision, ...], plan: Plan, *, clock: Clock, say: Progress, snapshot: Path | None
+) -> MigrationReport:
+    with migrating_sqlite(path) as connection:
+        applied = apply_pending(connection, known, clock=clock, say=say)
+        _settle(connection, plan.declared)
+    return MigrationReport(applied, snapshot, _remarks(applied))
+
+
+def _no_rehearsal(fault: CopyError, folder: str) -> DorkError:
+    return DorkError(
+        ErrorCode.SNAPSHOT_FAILED,
+        f"The database could not be copied to {folder}: {fault}. Nothing was migrated.",
+        hint="Name a folder with more room by the environment variable TMPDIR, or try again.",
+    )
 
 
 def _status(known: tuple[Revision, ...], applied: tuple[LedgerEntry, ...]) -> MigrationStatus:
