@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.settings import SETTINGS, default_home, load_settings
+from dorkos.settings import SETTINGS, SettingRow, default_home, load_settings
 
 
 def write(path: Path, document: object) -> Path:
@@ -53,6 +53,8 @@ def test_false_in_the_environment_beats_true_in_the_file(tmp_path: Path) -> None
         ({"DORKOS_PULSE_ENABLED": "perhaps"}, "scheduler.enabled"),
         ({"DORKOS_LOG_LEVEL": "loud"}, "logging.level"),
         ({"DORKOS_MAX_CONCURRENT_RUNS": "0"}, "scheduler.maxConcurrentRuns"),
+        ({"DORKOS_MESSAGE_TTL_SECONDS": "99999999999999"}, "relay.messageTtlSeconds"),
+        ({"DORKOS_MAX_MAILBOX_SIZE": "99999999999999999999"}, "relay.maxMailboxSize"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_source(
@@ -98,3 +100,14 @@ def test_the_data_directory_comes_from_dork_home_and_expands_the_tilde(tmp_path:
     assert tmp_path == default_home({"DORK_HOME": str(tmp_path)})
     assert Path.home() / "x" == default_home({"DORK_HOME": "~/x"})
     assert Path.home() / ".dork" == default_home({})
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in SETTINGS if type(row.default) is int], ids=lambda row: row.key
+)
+def test_every_number_has_an_upper_bound(tmp_path: Path, row: SettingRow) -> None:
+    """A number beyond what the database or the calendar takes is refused here, not later in a change."""
+    with pytest.raises(DorkError) as refusal:
+        load_settings(tmp_path / "absent.json", environment={row.env: str(2**63)})
+
+    assert refusal.value.code is ErrorCode.INVALID_SETTING

@@ -56,3 +56,6 @@ class Operation(Generic[S, In, Out]):
     handler: Callable[[S, Caller, In], Awaitable[Out]]
     status: int = 200
     tags: tuple[str, ...] = field(default=())
+    waits: bool = False
+    """Whether it may wait for something to happen. It is cancelled then when its caller goes away, so that
+    nothing is taken for somebody who is not there any more."""

@@ -91,9 +91,14 @@ class SchedulerSettings(_Section):
         "DORKOS_DEFAULT_MAX_RUNTIME_MS",
         "Deadline of a run whose schedule names none, in milliseconds.",
         ge=1000,
+        le=366 * 86_400_000,
     )
     max_output_bytes: int = _setting(
-        10 * 1024 * 1024, "DORKOS_MAX_OUTPUT_BYTES", "Most output kept of one run, in bytes.", ge=4096
+        10 * 1024 * 1024,
+        "DORKOS_MAX_OUTPUT_BYTES",
+        "Most output kept of one run, in bytes.",
+        ge=4096,
+        le=2**31 - 1,
     )
 
 
@@ -104,10 +109,14 @@ class RelaySettings(_Section):
         True, "DORKOS_RELAY_ENABLED", "Whether messages start runs; publishing and claiming always work."
     )
     max_message_bytes: int = _setting(
-        1024 * 1024, "DORKOS_MAX_MESSAGE_BYTES", "Largest message payload as JSON, in bytes.", ge=1024
+        1024 * 1024,
+        "DORKOS_MAX_MESSAGE_BYTES",
+        "Largest message payload as JSON, in bytes.",
+        ge=1024,
+        le=64 * 1024 * 1024,
     )
     max_mailbox_size: int = _setting(
-        1000, "DORKOS_MAX_MAILBOX_SIZE", "Most pending messages in one mailbox.", ge=1
+        1000, "DORKOS_MAX_MAILBOX_SIZE", "Most pending messages in one mailbox.", ge=1, le=2**31 - 1
     )
     lease_seconds: int = _setting(
         60, "DORKOS_DELIVERY_LEASE_SECONDS", "How long a claimed message waits for its ack.", ge=1, le=86_400
@@ -120,6 +129,7 @@ class RelaySettings(_Section):
         "DORKOS_MESSAGE_TTL_SECONDS",
         "How long a message may wait when its sender names no expiry.",
         ge=1,
+        le=10 * 366 * 86_400,
     )
     max_hops: int = _setting(
         5, "DORKOS_MAX_HOPS", "Messages in one chain of cause and effect before it is stopped.", ge=1, le=1000

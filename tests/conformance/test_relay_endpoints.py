@@ -152,6 +152,17 @@ async def test_opening_an_agents_mailbox_again_changes_only_its_consumer(office:
 
     (endpoint,) = await office.relay.endpoints()
     assert (endpoint.consumer, endpoint.pending_count) == (EndpointConsumer.RUN, 1)
+    await office.db.write(
+        partial(
+            office.relay.open_mailbox,
+            endpoint_id=new_id(),
+            subject=agent.subject,
+            agent_id=agent.agent_id,
+            starts_runs=None,
+        )
+    )
+    (kept,) = await office.relay.endpoints()
+    assert kept == endpoint, "without a word about it the consumer stays"
     assert [kind for kind in await kinds(office.db) if kind.startswith("relay.endpoint")] == before
 
 

@@ -228,6 +228,38 @@ async def test_what_a_run_sends_continues_the_chain_of_its_message(
     assert answered.run_id == run.run_id
 
 
+async def test_what_a_run_sends_while_it_holds_a_claim_continues_that_chain(office: PostOffice) -> None:
+    """A loop that claims by hand gains no hops either; what is sent after the ack is work of its own."""
+    await office.open()
+    agent = await office.open_for_agent("reader", starts_runs=False)
+    run = await office.scheduled_run(agent)
+    await office.send(to=agent.subject, max_hops=2)
+    message_id, token = await office.claim_one(run, agent.subject)
+    answer = await office.send(caller=run)
+    answered = (await office.relay.message(answer.message_id)).message
+    assert (answered.parent_id, answered.hop_count, answered.max_hops) == (message_id, 1, 2)
+
+    await office.relay.ack(run, agent.subject, message_id, token)
+    fresh = (await office.relay.message((await office.send(caller=run)).message_id)).message
+    assert (fresh.parent_id, fresh.hop_count, fresh.chain_id) == (None, 0, run.run_id)
+
+
+async def test_of_several_held_messages_the_furthest_and_tightest_count(office: PostOffice) -> None:
+    """Answering the younger of two chains must not gain a hop."""
+    await office.open()
+    agent = await office.open_for_agent("reader", starts_runs=False)
+    run, other = await office.scheduled_run(agent), await office.scheduled_run(BOB)
+    far = await office.send(to=agent.subject)
+    await office.claim_one(run, agent.subject)
+    further = await office.send(caller=run, to=agent.subject)
+    await office.send(caller=other, to=agent.subject, max_hops=2)
+    await office.relay.claim(run, agent.subject, limit=10)
+    sent = (await office.relay.message((await office.send(caller=run)).message_id)).message
+
+    assert (sent.chain_id, sent.parent_id) == (far.chain_id, further.message_id)
+    assert (sent.hop_count, sent.max_hops) == (2, 2)
+
+
 async def test_a_chain_ends_at_its_last_hop(office: PostOffice) -> None:
     """Two agents that answer each other are stopped after as many messages as the setting says."""
     left, right = await office.open_for_agent("left"), await office.open_for_agent("right")
@@ -280,6 +312,24 @@ async def test_a_run_that_has_ended_sends_nothing_more(office: PostOffice, db: D
 
     assert refusal.value.code is ErrorCode.TOKEN_INVALID
     assert await messages_stored(db) == 0
+
+
+async def test_a_run_that_has_ended_takes_nothing_more(office: PostOffice, db: Database) -> None:
+    """Nor can it settle what it holds: the lease runs out, and somebody else gets the message."""
+    agent = await office.open_for_agent("reader", starts_runs=False)
+    run = await office.scheduled_run(agent)
+    await office.send(to=agent.subject)
+    await office.send(to=agent.subject)
+    message_id, token = await office.claim_one(run, agent.subject)
+    await db.write(partial(revoke_of_run, run_id=run.run_id or ""))
+
+    with pytest.raises(DorkError) as claiming:
+        await office.relay.claim(run, agent.subject, limit=1)
+    with pytest.raises(DorkError) as acking:
+        await office.relay.ack(run, agent.subject, message_id, token)
+    assert {claiming.value.code, acking.value.code} == {ErrorCode.TOKEN_INVALID}
+    (other,) = (await office.relay.claim(agent, agent.subject, limit=10)).deliveries
+    assert other.attempts == 1
 
 
 async def test_publishing_joins_the_callers_change(office: PostOffice, db: Database) -> None:

@@ -42,7 +42,7 @@ def test_a_name_and_a_runtime_are_enough() -> None:
 
     assert (found.name, found.runtime) == ("Scout", AgentRuntime.COMMAND)
     assert (found.id, found.description, found.capabilities, found.entrypoint) == (None, "", (), None)
-    assert found.response_mode is ResponseMode.ALWAYS
+    assert found.response_mode is None
 
 
 def test_every_field_is_read() -> None:

@@ -101,7 +101,36 @@ def test_the_persons_word_goes_before_the_manifest_and_the_manifest_before_the_r
     assert stated.capabilities == ("file",)
     assert stated.runtime is AgentRuntime.CODEX
     assert stated.version == "1"
-    assert stated.entrypoint == ("./scout",)
+
+
+def test_an_entrypoint_that_a_person_took_out_of_the_file_is_gone() -> None:
+    """It does not come back from the registry into a file that is there; from one that is gone it does."""
+    before = settled(COMPLETE).agent
+    taken_out = settled({"name": "scout", "runtime": "codex"}, existing=before)
+
+    assert before.entrypoint == ("./scout",)
+    assert (taken_out.agent.entrypoint, taken_out.starts_runs) == (None, False)
+    assert "entrypoint" not in written(taken_out)
+    assert settled(existing=before).agent.entrypoint == ("./scout",)
+
+
+def test_an_agent_that_was_told_to_be_silent_is_not_woken_by_absence() -> None:
+    """With no word about it any more the mailbox stays as it is, and no mode is written into the file."""
+    before = settled(COMPLETE, response_mode=ResponseMode.SILENT).agent
+    without_file = settled(existing=before)
+    without_key = settled({key: COMPLETE[key] for key in COMPLETE if key != "behavior"}, existing=before)
+
+    assert (without_file.starts_runs, without_key.starts_runs) == (None, None)
+    assert "behavior" not in written(without_file)
+
+
+def test_an_agent_that_gets_an_entrypoint_later_starts_runs() -> None:
+    """The mode was left to its default, and there was nothing to start before."""
+    before = settled({"name": "scout", "runtime": "codex"}).agent
+
+    assert settled(
+        {"name": "scout", "runtime": "codex", "entrypoint": ["./run"]}, existing=before
+    ).starts_runs
 
 
 def test_a_complete_manifest_is_not_rewritten() -> None:

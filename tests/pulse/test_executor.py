@@ -120,6 +120,21 @@ async def test_a_working_directory_that_became_a_way_out_is_refused(shop: Worksh
     assert "not allowed" in (run.error or "")
 
 
+async def test_a_working_directory_that_a_link_took_the_place_of_is_refused(
+    shop: Workshop, tmp_path: Path
+) -> None:
+    """Inside the boundary as well: what lies there now is not what a person approved."""
+    place, other = tmp_path / "place", tmp_path / "other"
+    place.mkdir()
+    other.mkdir()
+    made = await shop.schedule(cron=None, timezone=None, cwd=str(place))
+    place.rmdir()
+    place.symlink_to(other)
+    run = await shop.finished(await shop.store.trigger_run(made.id, actor=ACTOR))
+    assert (run.status, run.reason) == (RunState.FAILED, RunReason.START_FAILED)
+    assert "a link took its place" in (run.error or "")
+
+
 async def test_the_prompt_arrives_on_standard_input_and_in_the_arguments(shop: Workshop) -> None:
     """`{prompt}` is replaced inside an argument, and the input holds the prompt; no shell reads either."""
     program = "import sys; print(sys.argv[1], sys.stdin.read(), sep='|')"

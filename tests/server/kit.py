@@ -43,6 +43,7 @@ class Shelf:
     callers: list[Caller] = field(default_factory=list)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Item(Wire):
@@ -106,7 +107,11 @@ async def _refuse(shelf: Shelf, caller: Caller, asked: Nothing) -> Success:
 
 async def _wait(shelf: Shelf, caller: Caller, asked: Nothing) -> Success:
     shelf.entered.set()
-    await shelf.released.wait()
+    try:
+        await shelf.released.wait()
+    except asyncio.CancelledError:
+        shelf.cancelled.set()
+        raise
     return Success()
 
 
@@ -129,6 +134,7 @@ SHELF = (
     _operation("break", ("POST", "/api/shelf/break"), (Nothing, Success), _break),
     _operation("refuse", ("POST", "/api/shelf/refuse"), (Nothing, Success), _refuse),
     _operation("wait", ("POST", "/api/shelf/wait"), (Nothing, Success), _wait),
+    _operation("poll", ("POST", "/api/shelf/poll"), (Nothing, Success), _wait, waits=True),
 )
 
 

@@ -184,6 +184,14 @@ async def test_watching_messages_goes_on_where_it_was_cut(running: Running) -> N
         assert sent == (await anext(stream)).data["id"]
 
 
+async def test_a_place_that_never_was_is_told(running: Running) -> None:
+    """Whoever resumes there learns that messages may be missing."""
+    for place, is_reset in (("another:1", True), (str(running.system.feed.head), False)):
+        headers = {"Last-Event-ID": place}
+        async with running.client.stream("GET", "/api/relay/stream", headers=headers) as response:
+            assert (await anext(frames(response))).data["reset"] is is_reset
+
+
 async def test_a_pattern_that_is_none_is_refused_before_the_stream_starts(running: Running) -> None:
     """The lineage said connected first and then cut the connection."""
     answer = await running.client.get("/api/relay/stream", params={"subject": "a..b"})

@@ -207,6 +207,25 @@ async def test_a_request_that_does_not_end_is_cut_off_and_told(served: Served) -
     assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
 
 
+async def test_a_wait_ends_when_its_caller_goes_away(served: Served) -> None:
+    """What came afterwards would be taken for somebody who is not there any more."""
+    async with asyncio.timeout(30):
+        async with connected(served.http.url) as (_, writer):
+            head = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n"
+            writer.write(f"POST /api/shelf/poll HTTP/1.1\r\n{head}\r\n".encode("ascii"))
+            await served.shelf.entered.wait()
+        await served.shelf.cancelled.wait()
+
+
+async def test_a_wait_that_ends_by_itself_is_answered(served: Served) -> None:
+    """Watching for the caller changes nothing for one who stays."""
+    asking = asyncio.ensure_future(served.client.post("/api/shelf/poll"))
+    await served.shelf.entered.wait()
+    served.shelf.released.set()
+
+    assert (await asking).json() == {"success": True}
+
+
 async def test_a_client_that_never_reads_does_not_hold_up_the_stop(served: Served) -> None:
     """Nor does one that never finishes its request, nor one that sends none."""
     for number in range(30):  # More than the sockets of both sides hold.

@@ -74,7 +74,7 @@ class _Part(BaseModel):
 
 
 class _Behavior(_Part):
-    response_mode: ResponseMode = ResponseMode.ALWAYS
+    response_mode: ResponseMode | None = None
     escalation_threshold: float | None = None
 
 
@@ -111,7 +111,7 @@ class Manifest:
     description: str
     runtime: AgentRuntime
     capabilities: tuple[str, ...]
-    response_mode: ResponseMode
+    response_mode: ResponseMode | None
     namespace: str | None
     registered_at: str | None
     registered_by: str | None

@@ -109,9 +109,12 @@ class Mailboxes(Protocol):
     """Port to Relay: an agent's mailbox is opened with its registration and closed with its removal."""
 
     def open_mailbox(
-        self, tx: Transaction, *, endpoint_id: str, subject: str, agent_id: str, starts_runs: bool
+        self, tx: Transaction, *, endpoint_id: str, subject: str, agent_id: str, starts_runs: bool | None
     ) -> None:
-        """Open the mailbox, or open it again if the subject had one. Harmless to repeat."""
+        """Open the mailbox, or open it again if the subject had one. Harmless to repeat.
+
+        `starts_runs` None leaves an open mailbox as it is; one that is opened starts runs then.
+        """
         ...
 
     def close_mailbox(self, tx: Transaction, *, agent_id: str) -> None:

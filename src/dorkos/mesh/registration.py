@@ -33,10 +33,14 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The row as it shall be, whether messages start runs, and the manifest's new bytes if it changes."""
+    """The row as it shall be, whether messages start runs, and the manifest's new bytes if it changes.
+
+    `starts_runs` None leaves the mailbox as it is: nothing says how this agent is to answer any more, and
+    that must not turn an agent that was told to be silent into one that runs.
+    """
 
     agent: Agent
-    starts_runs: bool
+    starts_runs: bool | None
     manifest_data: bytes | None
 
 
@@ -48,7 +52,9 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
     `agent_exists` when the person asks to move a registered agent to another namespace.
     """
     stated = _stated(enrolment, existing)
-    mode = stated.response_mode or ResponseMode.ALWAYS
+    mode = stated.response_mode
+    if mode is None and (existing is None or existing.entrypoint is None):
+        mode = ResponseMode.ALWAYS
     agent = Agent(
         id=agent_id,
         name=stated.name or enrolment.default_name,
@@ -76,18 +82,22 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
             last_seen_event=existing.last_seen_event,
             registered_at=existing.registered_at,
         )
-    data = full_manifest(agent, enrolment.manifest, mode)
+    # A person's file that leaves the mode to the default goes on leaving it.
+    said_mode = mode if enrolment.manifest is None else stated.response_mode
+    data = full_manifest(agent, enrolment.manifest, said_mode)
     agent = replace(agent, manifest_hash=_hash(data, enrolment.manifest))
     if existing is not None and replace(agent, updated_at=existing.updated_at) == existing:
         agent = existing
-    return Settled(
-        agent,
-        starts_runs=agent.entrypoint is not None and mode is not ResponseMode.SILENT,
-        manifest_data=data,
-    )
+    return Settled(agent, _starts_runs(agent, mode), manifest_data=data)
 
 
-def full_manifest(agent: Agent, manifest: Manifest | None, mode: ResponseMode) -> bytes | None:
+def _starts_runs(agent: Agent, mode: ResponseMode | None) -> bool | None:
+    if agent.entrypoint is None:
+        return False
+    return None if mode is None else mode is not ResponseMode.SILENT
+
+
+def full_manifest(agent: Agent, manifest: Manifest | None, mode: ResponseMode | None) -> bytes | None:
     """The bytes of a manifest that says what the registry says, or None if the one on disk does already.
 
     What is right in the file stays as it is written there, and so do fields that we do not know. When it
@@ -101,7 +111,7 @@ def full_manifest(agent: Agent, manifest: Manifest | None, mode: ResponseMode) -
         "description": agent.description or "",
         "runtime": agent.runtime.value,
         "capabilities": list(agent.capabilities),
-        "behavior": mode.value,
+        "behavior": None if mode is None else mode.value,
         "namespace": agent.namespace,
         "registeredAt": document.get("registeredAt") or iso(agent.registered_at),
         "registeredBy": document.get("registeredBy") or agent.approver,
@@ -126,9 +136,11 @@ def _stated(enrolment: Enrolment, existing: Agent | None) -> Statement:
     said = [enrolment.overrides]
     if enrolment.manifest is not None:
         said.append(by_manifest(enrolment.manifest))
-    # A manifest that is gone unsays nothing: what was registered stays.
+    # A manifest that is gone unsays nothing: what was registered stays. One that is there and names no
+    # entrypoint does say something: a person took it out.
     if existing is not None:
-        said.append(by_registry(existing))
+        registered = by_registry(existing)
+        said.append(registered if enrolment.manifest is None else replace(registered, entrypoint=None))
     if enrolment.hints is not None:
         said.append(by_hints(enrolment.hints))
     return first_stated(*said)
@@ -176,7 +188,7 @@ def _facts(manifest: Manifest) -> dict[str, object]:
         "description": manifest.description,
         "runtime": manifest.runtime.value,
         "capabilities": list(manifest.capabilities),
-        "behavior": manifest.response_mode.value,
+        "behavior": None if manifest.response_mode is None else manifest.response_mode.value,
         "namespace": normalise(manifest.namespace or ""),
         "registeredAt": manifest.registered_at,
         "registeredBy": manifest.registered_by,

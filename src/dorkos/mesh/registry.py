@@ -20,7 +20,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import is_ulid, new_id
 from dorkos.mesh import store
 from dorkos.mesh.denials import refuse_denied
-from dorkos.mesh.manifest import InvalidManifest, Manifest, ResponseMode, hash_of
+from dorkos.mesh.manifest import InvalidManifest, Manifest, hash_of
 from dorkos.mesh.manifest_file import ManifestNotWrittenError, manifest_path, write_manifest
 from dorkos.mesh.model import Agent, AgentSchedules, Mailboxes
 from dorkos.mesh.projects import Projects
@@ -231,10 +231,7 @@ def _edit(
     if not changes:
         return agent, None
     edited = replace(edited, updated_at=tx.now())
-    if manifest is None:
-        data = full_manifest(edited, None, ResponseMode.ALWAYS)
-    else:
-        data = edited_manifest(manifest, changes)
+    data = full_manifest(edited, None, None) if manifest is None else edited_manifest(manifest, changes)
     # A file that was edited since it was last registered still holds what nobody approved: its new hash
     # must not pass for the approved one.
     if data is not None and (manifest is None or manifest.hash == agent.manifest_hash):

@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, auto
+from pathlib import Path
 from typing import TypeVar
 
 from dorkos.boundary import Boundary
@@ -137,8 +138,11 @@ class Execution:
         return None
 
     def _spec(self) -> RunSpec:
-        # Resolved again: a link may point elsewhere by now. What the check returns is what is used.
         cwd = self._boundary.confine(self.claim.cwd) if self.claim.cwd else self._boundary.root
+        # It was stored resolved. If it leads elsewhere now, a link took its place, and what lies there is
+        # not what a person approved.
+        if self.claim.cwd and cwd != Path(self.claim.cwd):
+            raise StartFailedError(f"{self.claim.cwd} leads to {cwd} by now: a link took its place.")
         return RunSpec(self.claim.argv, self.claim.run.prompt, cwd, self._environment)
 
     async def _attend(self, process: RuntimeProcess) -> Outcome:

@@ -1,8 +1,9 @@
 """What a message inherits: one chain of cause and effect, with one budget that only shrinks.
 
-A run that holds a delivery was started by that message, so whatever it sends continues the message's
-chain: the same chain id, one hop more, and neither more hops nor a later expiry than the message had.
-Nothing a sender says can reset this; loops of agents that answer each other end for that reason.
+While a run holds a message, because the message started it or because it claimed it, whatever it sends
+continues the message's chain: the same chain id, one hop more, and neither more hops nor a later expiry.
+Nothing a sender says can reset this; loops of agents that answer each other end for that reason. What a
+run sends after it has acknowledged what it claimed is work of its own, and begins anew.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ def compose(
 ) -> Message:
     """The message as it will be stored: stamped, and placed in its chain."""
     now = tx.now()
-    parent = _parent(tx, caller)
+    causes = _causes(tx, caller)
+    # Of several, the one that has come furthest: answering any of them must not gain a hop.
+    parent = max(causes, key=lambda cause: cause.hop_count, default=None)
     max_hops = _max_hops(envelope, caller, settings)
     expires_at = envelope.expires_at or now + timedelta(seconds=settings.message_ttl_seconds)
-    if parent is not None:
-        max_hops = min(max_hops, parent.max_hops)
-        expires_at = min(expires_at, parent.expires_at or expires_at)
+    for cause in causes:
+        max_hops = min(max_hops, cause.max_hops)
+        expires_at = min(expires_at, cause.expires_at or expires_at)
     return Message(
         id=envelope.id,
         subject=envelope.subject,
@@ -75,25 +78,27 @@ def _max_hops(envelope: Envelope, caller: Caller, settings: RelaySettings) -> in
     return envelope.max_hops if caller.is_operator else min(envelope.max_hops, settings.max_hops)
 
 
-def _parent(tx: Transaction, caller: Caller) -> Message | None:
-    """The message whose delivery the caller's run holds. Raises `token_invalid` once the run has ended."""
+def _causes(tx: Transaction, caller: Caller) -> list[Message]:
+    """The messages that the caller's run holds: the one that started it, and those it claimed by hand.
+
+    Raises `token_invalid` once the run has ended.
+    """
     if caller.run_id is None:
-        return None
+        return []
     # The mailbox is found first, by one of its indexes: its pending deliveries are few, all are many.
     mine = e.c.subject == caller.subject
     if caller.agent_id is not None:
         mine = sa.or_(mine, e.c.agent_id == caller.agent_id)
-    row = tx.execute(
+    held = sa.or_(i.c.run_id == caller.run_id, i.c.lease_owner == caller.run_id)
+    rows = tx.execute(
         sa.select(*MESSAGE_COLUMNS)
         .join_from(e, i, i.c.endpoint_id == e.c.id)
         .join(m, m.c.id == i.c.message_id)
-        .where(mine, IS_PENDING, i.c.run_id == caller.run_id)
+        .where(mine, IS_PENDING, held)
         .order_by(i.c.position)
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        # Either no message started the run, or the run has ended since the request was let in. The second
-        # would begin a new chain with a full budget.
+    ).all()
+    # Either no message is held, or the run has ended since the request was let in. The second would begin
+    # a new chain with a full budget.
+    if not rows:
         require_live_run(tx, caller.run_id)
-        return None
-    return message_of(row)
+    return [message_of(row) for row in rows]

@@ -104,7 +104,7 @@ def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_
         for delivery in live
     )
     for delivery in claimed:
-        emit(tx, "relay.delivery.claimed", delivery, actor=lease.owner, attempts=delivery.attempts)
+        emit(tx, "relay.delivery.claimed", delivery, actor=lease.actor, attempts=delivery.attempts)
     return Claim(endpoint.id, claimed, None)
 
 

@@ -174,9 +174,10 @@ def open_mailbox(
     return True
 
 
-def adopt(tx: Transaction, *, subject: str, agent_id: str, consumer: EndpointConsumer) -> None:
-    """Give an open mailbox to an agent. Harmless to repeat."""
-    tx.execute(sa.update(e).where(e.c.subject == subject).values(agent_id=agent_id, consumer=consumer))
+def adopt(tx: Transaction, *, subject: str, agent_id: str, consumer: EndpointConsumer | None) -> None:
+    """Give an open mailbox to an agent; None keeps who takes from it. Harmless to repeat."""
+    changed = {} if consumer is None else {"consumer": consumer}
+    tx.execute(sa.update(e).where(e.c.subject == subject).values(agent_id=agent_id, **changed))
 
 
 def mark_closed(

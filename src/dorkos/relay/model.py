@@ -87,9 +87,13 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """How a claim holds what it takes: who, by which token, for how long."""
+    """How a claim holds what it takes: who, by which token, for how long.
+
+    `owner` is the run that claims, or the caller's subject outside of a run; `actor` is the subject.
+    """
 
     owner: str
+    actor: str
     token: str
     duration: timedelta
 

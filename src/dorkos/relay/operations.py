@@ -220,6 +220,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.ClaimInput,
         answer=wire.ClaimAnswer,
         handler=claim,
+        waits=True,
     ),
     Operation(
         name="relay.ack",

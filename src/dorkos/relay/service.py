@@ -16,6 +16,7 @@ from dorkos.db.schema.relay import relay_endpoints, relay_index
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EventFeed
 from dorkos.identity.model import Caller
+from dorkos.identity.tokens import require_live_run
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.relay import deadletters, delivery, endpoints, inbox, messages, publish, settlement
@@ -138,15 +139,19 @@ class RelayService:
         await self._database.write(change)
 
     def open_mailbox(
-        self, tx: Transaction, *, endpoint_id: str, subject: str, agent_id: str, starts_runs: bool
+        self, tx: Transaction, *, endpoint_id: str, subject: str, agent_id: str, starts_runs: bool | None
     ) -> None:
-        """Open an agent's mailbox, or open it again if the subject had one. Harmless to repeat."""
-        consumer = EndpointConsumer.RUN if starts_runs else EndpointConsumer.CLAIM
+        """Open an agent's mailbox, or open it again if the subject had one. Harmless to repeat.
+
+        `starts_runs` None leaves an open mailbox as it is; one that is opened starts runs then.
+        """
+        consumer = EndpointConsumer.CLAIM if starts_runs is False else EndpointConsumer.RUN
         opened = endpoints.open_mailbox(
             tx, endpoint_id=endpoint_id, subject=subject, agent_id=agent_id, consumer=consumer
         )
         if not opened:
-            endpoints.adopt(tx, subject=subject, agent_id=agent_id, consumer=consumer)
+            kept = None if starts_runs is None else consumer
+            endpoints.adopt(tx, subject=subject, agent_id=agent_id, consumer=kept)
 
     def close_mailbox(self, tx: Transaction, *, agent_id: str) -> None:
         """Close the agent's mailboxes; what waits in them becomes dead letters. Harmless to repeat."""
@@ -178,8 +183,8 @@ class RelayService:
         deadline = timer.time() + wait_ms / 1000
         while True:
             mark = self._wakeups.mark()
-            lease = Lease(caller.subject, new_id(), duration)
-            look = partial(self._claim, subject=subject, lease=lease, limit=limit)
+            lease = Lease(caller.run_id or caller.subject, caller.subject, new_id(), duration)
+            look = partial(self._claim, caller=caller, subject=subject, lease=lease, limit=limit)
             claim = await self._database.write(look)
             if claim.deliveries:
                 return claim
@@ -275,14 +280,26 @@ class RelayService:
             )
         )
 
-    def _claim(self, tx: Transaction, subject: str, lease: Lease, limit: int) -> Claim:
+    def _claim(self, tx: Transaction, caller: Caller, subject: str, lease: Lease, limit: int) -> Claim:
+        _must_live(tx, caller)
         endpoint = endpoints.get_open(tx, subject)
         return delivery.claim(tx, endpoint, lease, limit=limit, max_attempts=self.settings.max_attempts)
 
     async def _held(self, caller: Caller, subject: str, change: Callable[[Transaction, Endpoint], T]) -> T:
         """Apply `change` to something the caller holds in a mailbox of its own."""
         _must_own(caller, subject)
-        return await self._database.write(lambda tx: change(tx, endpoints.get(tx, subject)))
+
+        def held(tx: Transaction) -> T:
+            _must_live(tx, caller)
+            return change(tx, endpoints.get(tx, subject))
+
+        return await self._database.write(held)
+
+
+def _must_live(tx: Transaction, caller: Caller) -> None:
+    """A run that ended while its request waited takes and settles nothing more."""
+    if caller.run_id is not None:
+        require_live_run(tx, caller.run_id)
 
 
 def _must_own(caller: Caller, subject: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,6 +18,7 @@ from dorkos.server.address import path_values, query_values
 from dorkos.server.answers import json_answer
 from dorkos.server.auth import caller_of_request
 from dorkos.server.body import read_object
+from dorkos.server.sse import until_gone
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -37,10 +39,34 @@ def endpoint_of(operation: Operation[Any, Any, Any], part: object, *, max_body_b
             # The address decides what a request is about. Under its wire name it wins over either
             # spelling in the body.
             given[wire_names[name]] = value
-        found = await operation.handler(part, caller, _validated(operation, given))
+        handling = operation.handler(part, caller, _validated(operation, given))
+        found = await (_while_there(request, handling) if operation.waits else handling)
         return json_answer(answer_type.dump_json(found, by_alias=True), operation.status)
 
     return answer
+
+
+async def _while_there(request: Request, handling: Awaitable[Any]) -> Any:
+    """What `handling` gives, unless the client goes away first: then it is cancelled.
+
+    The window is small but not closed: an answer that is under way when the client goes is lost.
+    """
+    work = asyncio.ensure_future(handling)
+    gone = asyncio.ensure_future(until_gone(request.receive))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            # A client that is gone does not see this; one whose server stops does.
+            raise DorkError(
+                ErrorCode.SHUTTING_DOWN,
+                "The server stopped while you waited.",
+                hint="Nothing was taken; ask again when it is back.",
+            )
+        return work.result()
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
 
 
 def in_order(operations: Iterable[Operation[Any, Any, Any]]) -> list[Operation[Any, Any, Any]]:

@@ -104,7 +104,7 @@ class EventStream(Response):
 
     async def _pump(self, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        gone = asyncio.ensure_future(_until_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         coming = asyncio.ensure_future(self._next())
         beat_at = loop.time() + self._limits.keepalive_s
         try:
@@ -134,7 +134,8 @@ class EventStream(Response):
         return await anext(self._frames, None)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has gone away, or the server stops, which looks the same to an answer."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

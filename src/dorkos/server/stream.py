@@ -117,8 +117,9 @@ def messages_endpoint(
                 raise
             return frame("relay_message", found.model_dump(mode="json", by_alias=True), frame_id=event_id)
 
-        start, _ = await _start(request, query, source)
-        greeting = {"pattern": pattern, "connectedAt": iso(clock.now())}
+        start, is_reset = await _start(request, query, source)
+        # With `reset` the place that was asked for does not exist, and messages may be missing before this.
+        greeting = {"pattern": pattern, "connectedAt": iso(clock.now()), "reset": is_reset}
         opening = [frame("relay_connected", greeting, frame_id=str(start))]
         return _stream(request, source, Watch(source.feed, start, opening, render))
 
