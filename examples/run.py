@@ -172,7 +172,11 @@ def follow(api: Api, story: Story) -> None:
 def main() -> int:
     """Run until Ctrl-C."""
     home = Path(os.environ.get("DORK_HOME") or ".dork").resolve()
-    server, url = start_server(home)
+    try:
+        server, url = start_server(home)
+    except KeyboardInterrupt:
+        print("\nStopped before it was ready.")
+        return 130
     voice = threading.Thread(target=pass_on, args=(server,), daemon=True)
     voice.start()
     try:

@@ -2,7 +2,9 @@
 
 import sys
 
-from dorkos.cli.main import main
-
 if __name__ == "__main__":
+    try:
+        from dorkos.cli.main import main
+    except KeyboardInterrupt:  # While the modules are read there is nothing to stop yet.
+        sys.exit(130)
     sys.exit(main())

@@ -46,6 +46,8 @@ from dorkos.server.system import SystemService
 from dorkos.settings import RelaySettings, Settings, load_settings
 from dorkos.vocabulary import RunReason, RunState
 
+log = logging.getLogger("dorkos")
+
 _LEVELS = {"fatal": 50, "error": 40, "warn": 30, "info": 20, "debug": 10, "trace": 5}
 
 
@@ -106,7 +108,11 @@ class System:
         self.mesh.stop()
         await asyncio.gather(self.http.stop(), self.relay.stop(), self.pulse.stop())
         await self.feed.stop()
-        await self.database.write(lambda tx: record_stop(tx, self.node))
+        try:
+            await self.database.write(lambda tx: record_stop(tx, self.node))
+        except DorkError as refusal:
+            # The database is away. Others see this server end when its leases do.
+            log.warning("the stop could not be stored: %s", refusal.message)
 
 
 def build(home: Home, settings: Settings, database: Database, clock: Clock) -> System:
@@ -233,11 +239,13 @@ async def _be_ready(system: System) -> None:
 def _announced(home: Home, url: str) -> Iterator[None]:
     """Tell the command line where the server is. Information only: the lock decides who runs."""
     place = home.server_path
-    place.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        place.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
     try:
         yield
     finally:
-        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -98,7 +98,8 @@ class Home:
         """Give the lock back. Safe to call without holding it."""
         if self._held is None:
             return
-        self.holder_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.holder_path.unlink(missing_ok=True)
         self._held.release()
         _held_for_life.remove(self._held)
         self._held = None

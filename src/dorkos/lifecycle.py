@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Generic, TypeVar
 
+from dorkos.errors import DorkError
+
 log = logging.getLogger("dorkos.lifecycle")
 
 T = TypeVar("T")
@@ -105,7 +107,10 @@ class Loop(ABC):
             try:
                 wait_s = await self.work()
             except Exception as fault:  # The loop outlives any one failure; readiness shows it.
-                log.exception("%s failed", self.name)
+                if isinstance(fault, DorkError):  # A state of the world, not a fault of ours: one line.
+                    log.error("%s failed: %s", self.name, fault.message)
+                else:
+                    log.exception("%s failed", self.name)
                 self.failure = f"{type(fault).__name__}: {fault}"
                 wait_s, retry_s = retry_s, min(retry_s * 2, _RETRY_MAX_S)
             else:

@@ -18,6 +18,7 @@ from dorkos import __version__
 from dorkos.cli import status
 from dorkos.cli.main import app
 from dorkos.errors import ERRORS, ErrorCode
+from tests.cli.conftest import Dorkos
 from tests.cli.scripted_server import ScriptedServer
 from tests.cli.terminal import call
 
@@ -212,3 +213,31 @@ def test_a_terminal_that_lacks_letters_gets_escapes(tmp_path: Path) -> None:
 
     assert "z\\xfcrich" in status_of()
     assert json.loads(status_of("--json"))["location"] == str(home / "dork.db")
+
+
+@pytest.mark.parametrize("part", [".", ".."])
+def test_an_id_that_an_address_would_swallow_is_refused(dorkos: Dorkos, part: str) -> None:
+    """It would reach another operation: the list of runs would be answered as a run."""
+    done = dorkos("pulse", "show", part, "--json")
+
+    assert (done.code, done.json["code"]) == (2, "usage")
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_answer_that_cannot_be_written_is_told_as_that(more: tuple[str, ...]) -> None:
+    """Not as a fault that invites to repeat: what the command did is done."""
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "dorkos", "--version", *more]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 74
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_output_is_no_fault() -> None:
+    """Started with `>&-` there is nobody to tell, and the exit code says how it went."""
+    command = f"'{sys.executable}' -m dorkos --version >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")

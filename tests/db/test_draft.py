@@ -63,6 +63,11 @@ def _add_much(m: sa.MetaData) -> None:
     )
 
 
+def files_in(folder: Path) -> list[Path]:
+    """What lies there, apart from what Python keeps for itself."""
+    return sorted(path for path in folder.iterdir() if path.name != "__pycache__")
+
+
 def test_a_draft_that_lacks_nothing_passes_the_check_once_it_is_locked(migrations: Path) -> None:
     """Tables, columns and indexes that were added are drafted whole, under the next number."""
     draft, declared = _drafted(migrations, _add_much)
@@ -115,11 +120,11 @@ def test_a_draft_is_not_entered_into_the_lock(migrations: Path) -> None:
 
 def test_where_nothing_differs_only_an_empty_draft_can_be_had(migrations: Path) -> None:
     """And only by saying so."""
-    before = sorted(migrations.iterdir())
+    before = files_in(migrations)
     with pytest.raises(DorkError, match="nothing to draft") as refusal:
         draft_revision("mend names", empty=False, directory=migrations)
     assert refusal.value.code is ErrorCode.USAGE
-    assert sorted(migrations.iterdir()) == before
+    assert files_in(migrations) == before
     draft = draft_revision("mend names", empty=True, directory=migrations)
     _land(draft)
     assert check(migrations) == []
@@ -140,11 +145,11 @@ def test_an_installed_package_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("message", ["", " . ", "日本", "x" * 81, 'say "x"', "back\\slash", "bell\a"])
 def test_a_message_that_makes_no_migration_is_refused(migrations: Path, message: str) -> None:
     """It becomes the file's name and its docstring."""
-    before = sorted(migrations.iterdir())
+    before = files_in(migrations)
     with pytest.raises(DorkError) as refusal:
         draft_revision(message, empty=True, directory=migrations)
     assert refusal.value.code is ErrorCode.VALIDATION_FAILED
-    assert sorted(migrations.iterdir()) == before
+    assert files_in(migrations) == before
 
 
 def test_accents_are_left_out_of_the_name_and_kept_in_the_text(migrations: Path) -> None:

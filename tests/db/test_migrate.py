@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -592,3 +593,35 @@ def test_postgres_needs_no_right_beyond_its_own_database() -> None:
 def _run_postgres(url: str, statement: str) -> None:
     with migrating_postgres(url) as connection, connection.begin():
         connection.exec_driver_sql(statement)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_sqlite_leaves_anything() -> None:
+    """Side files with the mode of the file would go on refusing after it was mended."""
+    code = """
+import os, sys
+from pathlib import Path
+import dorkos.testing
+from dorkos.clock import SystemClock
+from dorkos.db.migrate import migrate_sqlite
+from dorkos.errors import DorkError
+folder = Path(sys.argv[1])
+dorkos.testing.create_sqlite_file(folder / "dork.db")
+(folder / "dork.db").chmod(0o444)
+if os.geteuid() == 0:
+    os.chown(folder, 65534, 65534)
+    os.chown(folder / "dork.db", 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+before = sorted(folder.iterdir())
+try:
+    migrate_sqlite(folder / "dork.db", backups=folder / "backups", clock=SystemClock())
+except DorkError as refusal:
+    print(refusal.code, sorted(folder.iterdir()) == before)
+"""
+    with tempfile.TemporaryDirectory(prefix="dorkos-readonly-") as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder], capture_output=True, text=True, check=False
+        )
+
+    assert done.stdout.strip() == "database_readonly True", done.stderr

@@ -165,6 +165,23 @@ async def test_closing_stores_what_was_accepted_and_leaves_no_wal(database: Sqli
     engine.dispose()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_nobody_is_told_yes_when_the_file_is_gone(database: SqliteDatabase, how: str) -> None:
+    """SQLite goes on writing into a file without a name; its commits would end with the process."""
+    await database.write(put("k1"))
+    database.path.rename(database.path.with_name("moved.db"))
+    if how == "replaced":
+        create_sqlite_file(database.path)
+
+    with pytest.raises(DorkError) as refusal:
+        await database.write(put("k2"))
+    assert refusal.value.code is ErrorCode.DATABASE_UNREACHABLE
+    database.path.unlink(missing_ok=True)
+    database.path.with_name("moved.db").rename(database.path)
+    assert await database.write(put("k3")) == "k3"
+    await database.close()
+
+
 async def test_a_reader_cannot_write(database: SqliteDatabase) -> None:
     """Only the writer thread's connection may: it is what keeps the WAL fault away."""
     with pytest.raises(DorkError) as refusal:

@@ -125,7 +125,7 @@ async def test_cron_is_never_null(shop: Workshop, clock: ManualClock) -> None:
     assert once["nextRuns"] == [iso(at)]
     same = await ask(shop, "schedules.create", **(BODY | {"cron": once["cron"]}))
     assert (same["cron"], same["runAt"], same["nextRun"]) == (once["cron"], iso(at), iso(at))
-    for cron in (None, "", "@manual"):
+    for cron in (None, "@manual"):
         manual = await ask(shop, "schedules.create", **(BODY | {"cron": cron}))
         assert (manual["cron"], manual["nextRun"], manual["nextRuns"]) == ("@manual", None, [])
 
@@ -345,3 +345,12 @@ def test_queries_out_of_range_are_invalid(query: dict[str, Any]) -> None:
     """Limits, offsets and words are checked."""
     with pytest.raises(ValidationError):
         BY_NAME["pulse.runs.list"].input.model_validate(query)
+
+
+@pytest.mark.parametrize("cron", ["", "   "])
+async def test_an_empty_cron_expression_is_refused(shop: Workshop, cron: str) -> None:
+    """It would be a schedule that never fires, made by an unset variable."""
+    with pytest.raises(DorkError) as refusal:
+        await ask(shop, "schedules.create", **(BODY | {"cron": cron}))
+
+    assert refusal.value.code is ErrorCode.INVALID_CRON

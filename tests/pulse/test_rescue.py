@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dorkos.clock import ManualClock, SystemClock
@@ -36,6 +37,12 @@ def orphan() -> Iterator[subprocess.Popen[bytes]]:
     with process:
         yield process
         process.kill()
+
+
+def in_a_session(program: str) -> subprocess.Popen[bytes]:
+    """A program that leads a group, with both pipes."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(python(program), start_new_session=True, stdin=pipe, stdout=pipe)
 
 
 async def claimed(shop: Workshop, process: subprocess.Popen[bytes] | None = None) -> Claim:
@@ -78,6 +85,29 @@ async def test_an_orphan_is_killed(
     assert await ended(shop, claim) == (RunState.INTERRUPTED, RunReason.LEASE_EXPIRED)
     late = Outcome(RunState.COMPLETED)
     assert not await shop.store.finish_run(claim.run, claim.lease_token, late)
+
+
+async def test_what_a_program_left_behind_in_its_group_is_killed(shop: Workshop, clock: ManualClock) -> None:
+    """The program ended with its server's pipes; its child must not work on beside a second attempt."""
+    program = (
+        "import os, signal, sys\n"
+        "if os.fork() == 0:\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    signal.pause()\n"
+        "sys.stdin.read()\n"
+    )
+    leader = in_a_session(program)
+    assert leader.stdin is not None
+    assert leader.stdout is not None
+    claim = await claimed(shop, leader)
+    child = int(leader.stdout.readline())
+    leader.stdin.close()
+    assert leader.wait(30) == 0
+    leader.stdout.close()
+    clock.advance(LEASE)
+    await rescuer(shop).work()
+    assert await ended(shop, claim) == (RunState.INTERRUPTED, RunReason.LEASE_EXPIRED)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 async def test_another_process_with_the_same_id_is_spared(

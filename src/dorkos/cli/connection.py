@@ -37,4 +37,9 @@ def address(root: str, *parts: str) -> str:
         raise DorkError(
             ErrorCode.USAGE, "An id, a subject or a path is empty.", hint="Is a shell variable unset?"
         )
+    if not {".", ".."}.isdisjoint(parts):
+        # An address cannot hold them as segments: they would lead to another operation.
+        raise DorkError(
+            ErrorCode.USAGE, "`.` and `..` are no id, subject or path.", hint="List what there is."
+        )
     return "/".join([root, *(quote(part, safe="") for part in parts)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +33,9 @@ from dorkos.errors import DorkError, ErrorCode
 # What a shell reports for a program that its reader or Ctrl-C ended.
 _INTERRUPTED = 130
 _READER_GONE = 141
+# The command was carried out, but what it has to say could not be written (EX_IOERR of sysexits.h).
+_NOT_WRITTEN = 74
+_OUTPUT_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT})
 
 app = typer.Typer(
     name="dorkos",
@@ -77,7 +82,8 @@ app.add_typer(db.app, name="db")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 it worked and the answer is no, else by error code.
+    """Run one command and return its exit code: 0 done, 1 it worked and the answer is no, 74 it was carried
+    out but the answer could not be written, else by error code.
 
     No fault leaves it as an exception: a refusal is printed as `error:` and `hint:` on standard error, or
     with --json as `{error, code, details?, hint?}` on standard output.
@@ -87,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(prog_name="dorkos")  # The shell asks what could come next; Typer answers and ends.
     # Known before the words are parsed, because they may turn out to be no command.
     options = Options(json="--json" in itertools.takewhile(lambda word: word != "--", words))
+    _have_streams()
     _take_any_text()
     try:
         code = _run(words, options)
@@ -94,9 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return _READER_GONE
+    except OSError as fault:
+        # Whatever the command did is done: whoever repeats it would do it twice.
+        _silence_stdout()
+        sys.stderr.write(f"error: the answer could not be written: {fault.strerror}\n")
+        return _NOT_WRITTEN
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code
+
+
+def _have_streams() -> None:
+    """Started with a closed stream, Python has None in its place, and every print would be a fault."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # For the whole process.
+            setattr(sys, name, nowhere)
 
 
 def _run(words: list[str], options: Options) -> int:
@@ -112,6 +132,10 @@ def _run(words: list[str], options: Options) -> int:
         return _report(refusal, options)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
+    except OSError as fault:
+        if fault.errno in _OUTPUT_FAULTS:
+            raise
+        return _report(_internal(fault), options)
     except Exception as fault:  # noqa: BLE001  # The last place where it can become a message.
         return _report(_internal(fault), options)
     return 0

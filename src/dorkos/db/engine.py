@@ -95,10 +95,18 @@ def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:
         pool_size=pool_size,
         max_overflow=0,
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": 10, "application_name": "dorkos"},
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "dorkos",
+            # A network that died silently is noticed, and no statement waits for ever.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "options": "-c statement_timeout=60000",
+        },
     )
-    # Times come back in UTC whatever the server's or the client's zone is.
-    event.listen(engine, "connect", lambda raw, _record: _set_utc(raw))
+    event.listen(engine, "connect", lambda raw, _record: _prepare_postgres(raw))
     return engine
 
 
@@ -146,8 +154,14 @@ def _expected_pragmas(role: Role) -> dict[str, object]:
     return expected
 
 
-def _set_utc(raw: object) -> None:
+def _prepare_postgres(raw: object) -> None:
+    """Times come back in UTC, and commits are synced, whatever the server's or the client's defaults are."""
     cursor = raw.cursor()  # type: ignore[attr-defined]  # The driver's connection has no common type.
     cursor.execute("SET TIME ZONE 'UTC'")
+    # Acknowledged means on disk, whatever the server's default; stronger settings than `on` stay.
+    cursor.execute(
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
     cursor.close()
     raw.commit()  # type: ignore[attr-defined]  # As above.

@@ -8,6 +8,7 @@ nothing pending this is a few reads, and neither Alembic nor any revision is imp
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def migrate_sqlite(
     results is not the declared one. `backups` receives a snapshot if the database exists and changes.
     """
     plan, say = plan or Plan(), progress or _silent
+    _refuse_readonly(path)
     known = revisions(plan.directory)
     state = probe_sqlite(path)
     waiting = pending(known, state.entries if state else ())
@@ -176,6 +178,17 @@ def _status(known: tuple[Revision, ...], applied: tuple[LedgerEntry, ...]) -> Mi
 
 def _remarks(applied: tuple[AppliedMigration, ...]) -> tuple[str, ...]:
     return tuple(f"{migration.id}: {note}" for migration in applied for note in migration.notes)
+
+
+def _refuse_readonly(path: Path) -> None:
+    """Before SQLite looks: it would leave side files with the mode of the file, which refuse ever after."""
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if file.exists() and not os.access(file, os.W_OK):
+            raise DorkError(
+                ErrorCode.DATABASE_READONLY,
+                f"{file} cannot be written.",
+                hint=f"Make it writable for the user who runs the server: chmod u+w '{file}'",
+            )
 
 
 def _silent(_: str) -> None:

@@ -68,11 +68,13 @@ class SqliteDatabase(Database):
         self._write_engine = sqlite_engine(path, Role.WRITER)
         self._writer: threading.Thread | None = None
         self._connection: sa.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._closing = False
 
     async def open(self) -> None:
         """Open the writing connection and start its thread."""
         self._connection = await asyncio.to_thread(self._write_engine.connect)
+        self._file = _identity(self.path)
         self._writer = threading.Thread(target=self._write_loop, name="dorkos-write", daemon=True)
         self._writer.start()
 
@@ -150,6 +152,9 @@ class SqliteDatabase(Database):
         try:
             outcomes = [self._apply_one(connection, job) for job in batch]
             transaction.commit()
+            # A file that was removed or replaced takes commits all the same, and they end with the process.
+            if _identity(self.path) != self._file:
+                return [_Outcome(fault=_file_is_gone(self.path)) for _ in batch]
         except BaseException:
             # Covers a COMMIT that failed, too: SQLite keeps the transaction open then.
             transaction.rollback()
@@ -206,6 +211,23 @@ class SqliteDatabase(Database):
             except Exception:  # Closing goes on: the WAL holds everything, the next start reads it.
                 log.warning("PRAGMA %s failed on closing %s", pragma, self.path, exc_info=True)
         connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever it is called; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _file_is_gone(path: Path) -> DorkError:
+    return DorkError(
+        ErrorCode.DATABASE_UNREACHABLE,
+        f"{path} was moved, removed or replaced while the server ran.",
+        hint="Nothing is stored any more. Stop the server, put the file back, then start it again.",
+    )
 
 
 def _cause(fault: Exception) -> Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -19,8 +19,18 @@ def load_or_create(path: Path) -> str:
     A file that exists but cannot be read, or holds no token, is a refusal: replacing it would lock out
     whoever still uses the old one.
     """
-    with contextlib.suppress(FileExistsError):
-        _create(path)
+    if not path.exists():
+        try:
+            _create(path)
+        except FileExistsError:
+            pass  # Somebody else made it in between, and theirs counts.
+        except OSError as fault:
+            is_full = fault.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise DorkError(
+                ErrorCode.DISK_FULL if is_full else ErrorCode.HOME_UNWRITABLE,
+                f"The operator's token {path} cannot be made: {fault.strerror}.",
+                hint="Free some space." if is_full else "Check the owner and mode of the data directory.",
+            ) from fault
     return read(path)
 
 

@@ -60,6 +60,37 @@ async def kill_orphan(pid: int, started_at: str) -> bool:
     return True
 
 
+def has_another_process(pid: int, started_at: str | None) -> bool:
+    """Whether the id belongs to a process that began at another time: then none of ours has it any more."""
+    found = process_started_at(pid)
+    return found is not None and found != started_at
+
+
+async def kill_remains(pid: int) -> bool:
+    """Kill what is left of a group whose leader has ended. Returns whether nothing of it is left.
+
+    A run's program may end while a child it started in its group goes on. The system gives the id of a
+    group to nobody else while the group has members, so whatever is in it is the run's. The caller has
+    made sure that no other process has the id by now.
+    """
+    deadline = time.monotonic() + _KILLED_WITHIN_S
+    while members := [member for member in psutil.pids() if _is_member(member, pid)]:
+        if time.monotonic() > deadline:
+            return False
+        for member in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(member, signal.SIGKILL)
+        await asyncio.sleep(_LOOK_S)
+    return True
+
+
+def _is_member(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group and not _is_zombie(pid)
+    except OSError:
+        return False
+
+
 def _is_zombie(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

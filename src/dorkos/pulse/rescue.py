@@ -8,12 +8,14 @@ Rescue first takes the lease over, conditional on token and expiry being as they
 was merely slow loses the race then, and kills its processes itself. Only the new holder looks for the
 process that was left behind:
 
-| recorded                                        | done                   | state, reason              |
-|-------------------------------------------------|------------------------|----------------------------|
-| this machine, this boot, same process           | its group is killed    | interrupted, lease_expired |
-| this machine, this boot, process gone or another | nothing                | interrupted, lease_expired |
-| this machine, an earlier boot                   | nothing                | interrupted, lease_expired |
-| another machine, or no process was recorded     | nothing can be proved  | interrupted, unconfirmed   |
+| recorded                                 | done                            | state, reason              |
+|------------------------------------------|---------------------------------|----------------------------|
+| this machine, this boot                  | what is left of its group is    | interrupted, lease_expired |
+|                                          | killed, with or without leader  |                            |
+| the same, and something survives that    | nothing more                    | interrupted, unconfirmed   |
+| the same, but its id is another's by now | nothing                         | interrupted, lease_expired |
+| this machine, an earlier boot            | nothing                         | interrupted, lease_expired |
+| another machine, or no process recorded  | nothing can be proved           | interrupted, unconfirmed   |
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from dorkos.lifecycle import Loop, Signal
 from dorkos.node import Node
 from dorkos.pulse.leases import HeldRun
 from dorkos.pulse.model import Outcome, Run
-from dorkos.pulse.processes import kill_orphan, server_is_gone
+from dorkos.pulse.processes import has_another_process, kill_orphan, kill_remains, server_is_gone
 from dorkos.pulse.store import PulseStore
 from dorkos.vocabulary import RunReason, RunState
 
@@ -82,4 +84,9 @@ class Rescue(Loop):
             return False
         if run.boot_id != self._node.boot_id:
             return True
-        return await kill_orphan(run.pid, run.process_started_at)
+        if has_another_process(run.pid, run.process_started_at):
+            return True
+        if not await kill_orphan(run.pid, run.process_started_at):
+            return False
+        # The program itself may have ended, of a pipe that broke with its server, and left others at work.
+        return await kill_remains(run.pid)

@@ -29,8 +29,14 @@ def read_trigger(cron: str | None, run_at: str | None) -> WrittenTrigger:
     `@at <instant>` and `@manual` are accepted as `cron`, because they are answered there: a client that
     knows only `cron` can send back what it got.
     """
-    text = (cron or "").strip()
-    if run_at is not None and text not in ("", _MANUAL):
+    text = _MANUAL if cron is None else cron.strip()
+    if not text:
+        raise DorkError(
+            ErrorCode.INVALID_CRON,
+            "The cron expression is empty.",
+            hint=f"Leave it out, or write {_MANUAL}, for a schedule that only runs when asked to.",
+        )
+    if run_at is not None and text != _MANUAL:
         raise DorkError(
             ErrorCode.VALIDATION_FAILED,
             "A schedule has either `cron` or `runAt`, not both.",
@@ -38,7 +44,7 @@ def read_trigger(cron: str | None, run_at: str | None) -> WrittenTrigger:
         )
     if run_at is not None:
         return WrittenTrigger(None, _instant(run_at))
-    if text in ("", _MANUAL):
+    if text == _MANUAL:
         return WrittenTrigger(None, None)
     word, _, rest = text.partition(" ")
     if word.lower() == _AT:

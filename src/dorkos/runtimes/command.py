@@ -23,7 +23,7 @@ READ_BYTES = 16 * 1024
 _KILLED_WITHIN_S = 2.0
 # After the end of the process its pipes are empty in no time. Only a process that left the group can keep
 # one open; it is waited for this long and read this much further, then let go.
-_AFTER_EXIT_S = 0.5
+_AFTER_EXIT_S = 0.4
 _AFTER_EXIT_BYTES = 1024 * 1024
 
 
@@ -217,8 +217,11 @@ class CommandProcess:
         reading = asyncio.create_task(reader.read(READ_BYTES))
         try:
             await asyncio.wait((reading, self._exits.future), return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                await asyncio.wait((reading,), timeout=_AFTER_EXIT_S)
+            # Twice: when the loop itself stood still for that long, the time is up before what waits in the
+            # pipe was taken in. Between the two it has turned.
+            for _ in range(2):
+                if not reading.done():
+                    await asyncio.wait((reading,), timeout=_AFTER_EXIT_S)
             return reading.result() if reading.done() else b""
         finally:
             reading.cancel()
