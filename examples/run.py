@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -158,6 +159,12 @@ def set_up(api: Api, story: Story) -> None:
     print("Scheduled scout every ten seconds. It will report to scribe, whose mailbox starts a run.")
 
 
+def command_line(home: Path) -> str:
+    """What to type before a noun to reach this server from the current directory."""
+    program = Path(sys.executable).parent / "dorkos"
+    return shlex.join([os.path.relpath(program), "--home", os.path.relpath(home)])
+
+
 def follow(api: Api, story: Story) -> None:
     """Print the story until the server stops."""
     try:
@@ -184,9 +191,7 @@ def main() -> int:
         api = Api(url, token)
         story = Story(api)
         set_up(api, story)
-        print(
-            "Stop with Ctrl-C. Try `dorkos status` or `dorkos pulse runs` in another terminal.\n", flush=True
-        )
+        print(f"Stop with Ctrl-C. Look around in another terminal: {command_line(home)} status\n", flush=True)
         threading.Thread(target=follow, args=(api, story), daemon=True).start()
         return server.wait()
     except KeyboardInterrupt:
