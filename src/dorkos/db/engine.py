@@ -111,8 +111,19 @@ def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:
 
 
 def postgres_url(url: str) -> URL:
-    """The URL with our driver, whichever of the usual schemes it was given with."""
-    return make_url(url).set(drivername="postgresql+psycopg")
+    """The URL with our driver, whichever of the usual schemes it was given with.
+
+    Raises `invalid_setting` for a host that holds an `@`: then part of the password was read as the host,
+    and the driver's own message would show it.
+    """
+    parsed = make_url(url)
+    if parsed.host is not None and "@" in parsed.host:
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            "database.url cannot be read: it holds more than one `@` before its path.",
+            hint="Write an `@` in the user or the password as %40.",
+        )
+    return parsed.set(drivername="postgresql+psycopg")
 
 
 def is_postgres(url: str) -> bool:
