@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from dorkos.clock import ManualClock
+from dorkos.db import sqlite
 from dorkos.db.database import Transaction
 from dorkos.db.engine import Role, sqlite_engine
 from dorkos.db.schema.system import system_state
@@ -189,3 +190,17 @@ async def test_a_reader_cannot_write(database: SqliteDatabase) -> None:
 
     assert refusal.value.code == ErrorCode.DATABASE_READONLY
     await database.close()
+
+
+async def test_an_sqlite_below_the_floor_is_told_at_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It works, since only one connection writes, but whoever runs it should know."""
+    create_sqlite_file(tmp_path / "dork.db")
+    for version in ((3, 51, 3), (3, 40, 1)):
+        monkeypatch.setattr(sqlite, "sqlite_version", lambda version=version: version)
+        database = SqliteDatabase(tmp_path / "dork.db", clock=ManualClock())
+        await database.open()
+        await database.close()
+
+    assert [record.message.split()[1] for record in caplog.records] == ["3.40.1"]

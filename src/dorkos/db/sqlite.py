@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from dorkos.clock import Clock
 from dorkos.db.database import Change, Database, Query, Transaction
-from dorkos.db.engine import Role, sqlite_engine
+from dorkos.db.engine import SQLITE_FLOOR, Role, sqlite_engine, sqlite_version
 from dorkos.db.faults import explain
 from dorkos.errors import DorkError, ErrorCode
 
@@ -73,6 +73,12 @@ class SqliteDatabase(Database):
 
     async def open(self) -> None:
         """Open the writing connection and start its thread."""
+        if sqlite_version() < SQLITE_FLOOR:
+            log.warning(
+                "SQLite %s has a fault that %s mends; DorkOS writes in a way that avoids it",
+                ".".join(map(str, sqlite_version())),
+                ".".join(map(str, SQLITE_FLOOR)),
+            )
         self._connection = await asyncio.to_thread(self._write_engine.connect)
         self._file = _identity(self.path)
         self._writer = threading.Thread(target=self._write_loop, name="dorkos-write", daemon=True)
