@@ -9,11 +9,33 @@ from enum import StrEnum
 
 
 class ScheduleStatus(StrEnum):
-    """Whether a schedule may fire, apart from its `enabled` switch."""
+    """Whether a schedule may fire, apart from its `enabled` switch.
+
+    `needs_attention` holds what DorkOS would refuse today, such as an imported cron expression that is
+    none: kept as it came, it never fires until a person mends it.
+    """
 
     ACTIVE = "active"
     PAUSED = "paused"
     PENDING_APPROVAL = "pending_approval"
+    NEEDS_ATTENTION = "needs_attention"
+
+
+class OverlapPolicy(StrEnum):
+    """What becomes of a due instant while an earlier run of its schedule is not over."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    CANCEL_PREVIOUS = "cancel_previous"
+    ALLOW = "allow"
+
+
+class CatchUpPolicy(StrEnum):
+    """Which of the instants that passed unnoticed run late: none, the newest, or all up to a cap."""
+
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
 
 
 class Verdict(StrEnum):
@@ -31,6 +53,13 @@ class SlotReason(StrEnum):
     DUE = "due"
     CATCH_UP = "catch_up"
     OVERLAP = "overlap"
+    PAUSED = "paused"
+    PENDING_APPROVAL = "pending_approval"
+    NEEDS_ATTENTION = "needs_attention"
+    FLEET_PAUSED = "fleet_paused"
+    WINDOW_PASSED = "window_passed"
+    LIMIT = "limit"
+    BUDGET_EXCEEDED = "budget_exceeded"
 
 
 class RunState(StrEnum):
@@ -56,6 +85,8 @@ class RunTrigger(StrEnum):
     MANUAL = "manual"
     AGENT = "agent"
     MESSAGE = "message"
+    RESUME = "resume"
+    TEST = "test"
 
 
 class RunReason(StrEnum):
@@ -70,6 +101,16 @@ class RunReason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     UNCONFIRMED = "unconfirmed"
     TARGET_REMOVED = "target_removed"
+    IDLE = "idle"
+    OVERLAP = "overlap"
+    FLEET_STOPPED = "fleet_stopped"
+    QUESTION = "question"
+    UNAVAILABLE = "unavailable"
+    EMPTY_RESULT = "empty_result"
+    AGENT_ERROR = "agent_error"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    UNDELIVERED = "undelivered"
+    NO_REPLY = "no_reply"
 
 
 class OutputStream(StrEnum):
@@ -81,10 +122,11 @@ class OutputStream(StrEnum):
 
 
 class EndpointConsumer(StrEnum):
-    """Who takes messages out of a mailbox: whoever claims them, or runs of the agent that owns it."""
+    """Who takes messages out of a mailbox: whoever claims them, runs of its agent, or an adapter."""
 
     CLAIM = "claim"
     RUN = "run"
+    ADAPTER = "adapter"
 
 
 class DeliveryStatus(StrEnum):
@@ -118,13 +160,65 @@ class DeadLetterReason(StrEnum):
     REJECTED = "rejected"
     RUN_UNCONFIRMED = "run_unconfirmed"
     ENDPOINT_REMOVED = "endpoint_removed"
+    CYCLE = "cycle"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    LOOP = "loop"
+    DENIED = "denied"
+    RATE_LIMITED = "rate_limited"
+    CIRCUIT_OPEN = "circuit_open"
+    ADAPTER_FAILED = "adapter_failed"
+
+
+class TraceStatus(StrEnum):
+    """How far a hop of a message came."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+
+
+class RuleAction(StrEnum):
+    """What an access rule does with a message that it matches."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class BreakerState(StrEnum):
+    """Where a circuit breaker stands. `half_open` lets a single probe through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
 
 
 class AgentStatus(StrEnum):
-    """Whether an agent is in use."""
+    """Whether an agent is in use. `inactive`: its path is denied. `unreachable` and `archived`: its folder
+    is away, for a while or long."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
+    UNREACHABLE = "unreachable"
+    ARCHIVED = "archived"
+
+
+class HealthState(StrEnum):
+    """How an agent is doing, by what was seen of it. Computed when asked for, never stored."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    STALE = "stale"
+    UNREACHABLE = "unreachable"
+    STUCK = "stuck"
+
+
+class LimitKind(StrEnum):
+    """What the counted calls of a rate limit bucket belong to."""
+
+    AGENT = "agent"
+    SENDER = "sender"
+    PAIR = "pair"
 
 
 class AgentRuntime(StrEnum):
@@ -134,6 +228,9 @@ class AgentRuntime(StrEnum):
     CURSOR = "cursor"
     CODEX = "codex"
     COMMAND = "command"
+    GEMINI = "gemini"
+    OPENCODE = "opencode"
+    ACP = "acp"
     OTHER = "other"
 
 
@@ -153,3 +250,33 @@ class Scope(StrEnum):
     OBSERVE = "observe"
     SEND = "send"
     RECEIVE = "receive"
+
+
+class ApprovalKind(StrEnum):
+    """What a person is asked: whether a schedule may run, or what a blocked run wants to know."""
+
+    SCHEDULE = "schedule"
+    QUESTION = "question"
+
+
+class ApprovalStatus(StrEnum):
+    """Where a question to a person stands. All but `pending` are final."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+class FleetMode(StrEnum):
+    """Whether work may start at all. Each mode but `running` lasts until a person lifts it.
+
+    `drain`: what was accepted is finished, nothing new fires. `hold`: nothing starts, what runs may end.
+    `stop`: as `hold`, and what runs is cancelled.
+    """
+
+    RUNNING = "running"
+    DRAIN = "drain"
+    HOLD = "hold"
+    STOP = "stop"

@@ -111,6 +111,30 @@ def test_what_alembic_cannot_draft_is_told_and_the_draft_refuses_to_run(
     assert any("this draft is not finished" in problem for problem in check(migrations, declared))
 
 
+def test_a_danger_to_data_is_told_and_wants_a_reason(migrations: Path) -> None:
+    """The draft refuses to run until its author states why nobody misses the column."""
+
+    def forget(m: sa.MetaData) -> None:
+        table = m.tables["agents"]
+        # What Alembic can draft: a column that no constraint names.
+        table._columns.remove(table.c.icon)
+
+    draft, declared = _drafted(migrations, forget)
+    (told,) = draft.missing
+    assert "drops the column agents.icon (D002)" in told
+    text = draft.path.read_text(encoding="utf-8")
+    assert "# Missing: migration" in text
+    finished = "".join(
+        line for line in text.splitlines(keepends=True) if "raise Runtime" not in line and "    #" not in line
+    )
+    finished = finished.replace(
+        "\n\ndef upgrade", '\nLOSS = {"D002": "Nothing ever wrote it."}\n\n\ndef upgrade'
+    )
+    draft.path.write_text(finished, encoding="utf-8")
+    _land(draft)
+    assert check(migrations, declared) == []
+
+
 def test_a_draft_is_not_entered_into_the_lock(migrations: Path) -> None:
     """It has to be read first."""
     before = (migrations / LOCK_FILE).read_bytes()

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from dorkos.db.connections import migrating_postgres
+from dorkos.db.doctor import examine_sqlite
 from dorkos.db.drift import (
     Catalogue,
     catalogue,
@@ -18,10 +19,14 @@ from dorkos.db.drift import (
     live_differences,
 )
 from dorkos.db.engine import sqlite_driver
+from dorkos.db.finding import Level
+from dorkos.db.ledger import revisions
 from dorkos.db.schema.metadata import NAMING
 from dorkos.db.schema.tables import metadata
 from dorkos.db.types import Instant, Integer, Text
+from dorkos.db.verify import verify_sqlite
 from dorkos.testing import empty_postgres
+from tests.db.conftest import Bench
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,50 @@ def test_a_trigger_is_seen() -> None:
     assert differences(_from_sql(table, trigger), _from_sql(table)) == [
         "a: trigger t (create trigger t after insert on a begin delete from a ; end) is only in a"
     ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ["CREATE VIRTUAL TABLE notes USING fts5(body)", "INSERT INTO notes VALUES ('x')"],
+        ["CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)"],
+        [
+            'CREATE TABLE "a""b c" (x UNIQUE REFERENCES "a""b c" (x))',
+            'CREATE INDEX "i""x" ON "a""b c" (x)',
+        ],
+        ["CREATE VIEW broken AS SELECT * FROM nowhere"],
+        ["CREATE TABLE other (x)", "CREATE TRIGGER t AFTER INSERT ON OTHER BEGIN DELETE FROM other; END"],
+        [
+            "PRAGMA writable_schema = ON",
+            "INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING none(a)')",
+        ],
+    ],
+    ids=["a search index", "another virtual one", "quotes", "a broken view", "a trigger", "a missing module"],
+)
+def test_tables_of_others_stop_nothing(bench: Bench, made: list[str]) -> None:
+    """Not a start, not a migration with its snapshot, and neither doctor nor verification finds fault."""
+    bench.copy_revisions(len(revisions()) - 1)
+    bench.migrate()
+    with bench.raw() as connection:
+        for statement in made:
+            connection.execute(statement)
+    bench.copy_revisions(len(revisions()))
+    migrating = bench.migrate(declared=metadata)
+    assert migrating.snapshot is not None
+    assert not bench.migrate(declared=metadata).applied
+    with bench.raw() as connection:
+        connection.execute("CREATE TABLE later (x)")
+    assert verify_sqlite(bench.path) == []
+    found = list(examine_sqlite(bench.path, backups=bench.backups, now=bench.clock.now()))
+    assert Level.FAULT not in {finding.level for finding in found}, found
+    bench.migrate(declared=metadata)
+
+
+def test_a_trigger_is_told_of_its_table_however_that_was_written() -> None:
+    """SQLite keeps the name as it stood in the statement."""
+    table = "CREATE TABLE a (x TEXT)"
+    trigger = "CREATE TRIGGER t AFTER INSERT ON A BEGIN DELETE FROM a; END"
+    assert "a: trigger t" in differences(_from_sql(table, trigger), _from_sql(table))[0]
 
 
 def test_tables_on_one_side_are_named() -> None:

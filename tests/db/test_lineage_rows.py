@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dorkos.clock import ManualClock, from_iso, iso
 from dorkos.db.connections import migrating_postgres
+from dorkos.db.ledger import revisions
 from dorkos.db.migrate import MigrationReport, Plan, migrate_postgres
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
@@ -112,7 +113,7 @@ def _upgrade(
                 names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
                 connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
         connection.execute(also)
-    bench.copy_revisions(4)
+    bench.copy_revisions(len(revisions()))
     report = bench.migrate(declared=metadata)
     assert verify_sqlite(bench.path) == []
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -110,7 +111,7 @@ def test_a_schema_change_without_its_migration_is_not_committed(repository: Repo
 
     repository.change(changed, column)
     # Still a change of the folder that the hook watches, so that the check runs and passes.
-    repository.change("# Still as the lineage", "# Yet as the lineage")
+    repository.change("# The path and everything below it", "# The path, and everything below it")
     passed = repository.run("git", "commit", "--message", "Words")
     assert "Schema and migrations agree." in passed
     assert repository.head() != began
@@ -126,4 +127,26 @@ def test_an_edited_migration_is_not_committed(repository: Repository) -> None:
     refused = repository.attempt("git", "commit", "--message", "Edit")
     assert refused.returncode != 0
     assert "0000_initial was edited after it landed" in refused.stdout
+    assert repository.head() == began
+
+
+def test_a_migration_that_destroys_without_a_reason_is_not_committed(repository: Repository) -> None:
+    """Though it is new, runs, and has its line in the lock; the refusal names the code."""
+    began = repository.head()
+    folder = repository.path / "src/dorkos/db/migrations"
+    number = sum(1 for path in folder.glob("[0-9]*.py"))
+    path = folder / f"{number:04d}_purge.py"
+    text = (
+        '"""Begin anew."""\n\nfrom __future__ import annotations\n\n'
+        "from dorkos.db.step import Step\n\n\ndef upgrade(step: Step) -> None:\n"
+        '    """Delete what happened."""\n'
+        '    step.connection.exec_driver_sql("DELETE FROM events")\n'
+    )
+    path.write_text(text, encoding="utf-8")
+    with (folder / "ledger.lock").open("a", encoding="utf-8") as file:
+        file.write(f"{path.stem} {hashlib.sha256(text.encode()).hexdigest()}\n")
+    repository.run("git", "add", "--all")
+    refused = repository.attempt("git", "commit", "--message", "Purge")
+    assert refused.returncode != 0
+    assert f"{path.stem} deletes rows of events (D003)" in refused.stdout
     assert repository.head() == began

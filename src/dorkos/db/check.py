@@ -2,31 +2,25 @@
 
 `ledger.lock` is committed beside the migrations: one line `id sha256` for each that landed. Whoever adds
 a migration adds its line, which the complaint about its absence spells out; whoever changes one
-afterwards is found out in any clean checkout, without a database that remembers.
+afterwards is found out in any clean checkout, without a database that remembers. What a migration does
+to data is judged by `dorkos.db.lint`.
 """
 
 from __future__ import annotations
 
-import re
-import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from dorkos.clock import SystemClock
-from dorkos.db.connections import reading_sqlite
-from dorkos.db.drift import catalogue, declared_sqlite, differences
+from dorkos.db.drift import Catalogue, declared_sqlite, differences
 from dorkos.db.ledger import LOCK_FILE, MIGRATIONS, Revision, read_lock, revisions
-from dorkos.db.migrate import Plan, migrate_sqlite
+from dorkos.db.lint import problems, sentence
+from dorkos.db.replay import replay
 from dorkos.db.schema.tables import metadata
 from dorkos.errors import DorkError
-
-_FOREIGN_KEY_SWITCH = re.compile(r"foreign_keys|defer_foreign_keys|writable_schema", re.IGNORECASE)
-_DESTRUCTION = re.compile(
-    r"\bDROP\s+(TABLE|COLUMN)\b|\bTRUNCATE\b|\bDELETE\s+FROM\b|\bdrop_(table|column)\b|\.(drop|drop_all|delete)\(",
-    re.IGNORECASE,
-)
-_LOSS = re.compile(r"^LOSS\s*=\s*\S", re.MULTILINE)
 
 
 def check(directory: Path = MIGRATIONS, declared: sa.MetaData = metadata) -> list[str]:
@@ -35,14 +29,21 @@ def check(directory: Path = MIGRATIONS, declared: sa.MetaData = metadata) -> lis
     return [
         *_numbering(known),
         *_lock_problems(directory, known),
-        *[problem for revision in known for problem in _text_problems(revision)],
-        *_schema_problems(Plan(directory, declared)),
+        *_replay_problems(directory, known, declared),
     ]
 
 
-def _numbering(known: tuple[Revision, ...]) -> list[str]:
+def _numbering(known: Sequence[Revision]) -> list[str]:
     if not known:
         return ["there are no migrations"]
+    numbers = Counter(revision.id[:4] for revision in known)
+    shared = [number for number, count in sorted(numbers.items()) if count > 1]
+    if shared:
+        return [
+            f"migrations {' and '.join(revision.id for revision in known if revision.id[:4] == number)} have "
+            "one number: two branches met; give the one that did not land the next free number"
+            for number in shared
+        ]
     return [
         f"migration {revision.id}: its number should be {number:04d}; numbers rise by one without gaps"
         for number, revision in enumerate(known)
@@ -58,51 +59,36 @@ def _lock_problems(directory: Path, known: tuple[Revision, ...]) -> list[str]:
     checksums = dict(landed)
     ids = [revision.id for revision in known]
     gone = [name for name in checksums if name not in ids]
-    problems = [f"migration {name} is in {LOCK_FILE} but its file is gone" for name in gone]
+    found = [f"migration {name} is in {LOCK_FILE} but its file is gone" for name in gone]
     for revision in known:
         if revision.id not in checksums:
-            problems.append(
+            found.append(
                 f"migration {revision.id} is not in {LOCK_FILE}; add the line: "
                 f"{revision.id} {revision.checksum}"
             )
         elif checksums[revision.id] != revision.checksum:
-            problems.append(
-                f"migration {revision.id} was edited after it landed; put it back and write a new one instead"
-            )
+            found.append(f"migration {revision.id} {sentence('D008')}")
     order = [name for name, _ in landed]
     if order != sorted(set(order)):
-        problems.append(f"{LOCK_FILE} must name each migration once, in order")
-    return problems
+        found.append(f"{LOCK_FILE} must name each migration once, in order")
+    return found
 
 
-def _text_problems(revision: Revision) -> list[str]:
-    text = revision.path.read_text(encoding="utf-8")
-    problems = []
-    if _FOREIGN_KEY_SWITCH.search(text):
-        problems.append(
-            f"migration {revision.id} touches foreign key enforcement, which SQLite ignores inside a "
-            "transaction; the runner does it"
-        )
-    destruction = _DESTRUCTION.search(text)
-    if destruction and not _LOSS.search(text):
-        problems.append(
-            f"migration {revision.id} destroys data ({destruction.group()!r}); rebuild the table with "
-            'dorkos.db.rebuild, or state why with LOSS = "reason"'
-        )
-    return problems
-
-
-def _schema_problems(plan: Plan) -> list[str]:
-    """Build one database by replaying the migrations and one from the declaration, and compare them."""
-    with tempfile.TemporaryDirectory(prefix="dorkos-check-") as folder:
-        path = Path(folder) / "dork.db"
-        try:
-            # No tables declared: the runner then leaves the comparison, with all its findings, to us.
-            replay = Plan(plan.directory, sa.MetaData())
-            migrate_sqlite(path, backups=Path(folder), clock=SystemClock(), plan=replay)
-        except DorkError as fault:
-            return [f"the migrations cannot be replayed: {fault.message}"]
-        with reading_sqlite(path) as connection:
-            replayed = catalogue(connection)
+def _replay_problems(directory: Path, known: Sequence[Revision], declared: sa.MetaData) -> list[str]:
+    """What each migration does to data, and how what they lead to differs from the declaration."""
+    try:
+        catalogues: Sequence[Catalogue | None] = replay(directory)
+    except DorkError as fault:
+        return [*_dangers(known, ()), f"the migrations cannot be replayed: {fault.message}"]
     names = ("the migrations", "the declared schema")
-    return differences(replayed, declared_sqlite(plan.declared), names=names)
+    different = differences(catalogues[-1] or {}, declared_sqlite(declared), names=names)
+    return [*_dangers(known, catalogues), *different]
+
+
+def _dangers(known: Sequence[Revision], catalogues: Sequence[Catalogue | None]) -> list[str]:
+    around = list(pairwise(catalogues)) or [(None, None)] * len(known)
+    return [
+        problem
+        for revision, (before, after) in zip(known, around, strict=True)
+        for problem in problems(revision, before, after)
+    ]

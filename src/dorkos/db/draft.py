@@ -1,7 +1,8 @@
 """Drafting the next migration from the difference between what the migrations lead to and the schema.
 
 Alembic drafts, and does not see everything: changed CHECKs and predicates of partial indexes escape it,
-and it writes what SQLite cannot do. So the draft is tried, and whatever is missing makes it refuse to run.
+and it writes what SQLite cannot do. So the draft is tried, and whatever is missing makes it refuse to run,
+a stated reason for each danger to data included.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import sqlalchemy as sa
 from dorkos.clock import SystemClock
 from dorkos.db.connections import reading_sqlite
 from dorkos.db.drift import Catalogue, catalogue, declared_sqlite, differences
-from dorkos.db.ledger import MIGRATIONS, Revision, revisions
+from dorkos.db.ledger import MIGRATIONS, Revision, checksum, revisions
+from dorkos.db.lint import problems
 from dorkos.db.migrate import Plan, migrate_sqlite
+from dorkos.db.replay import replay
 from dorkos.db.schema.tables import metadata
 from dorkos.errors import DorkError, ErrorCode
 
@@ -169,13 +172,14 @@ def _missing(
         tried.mkdir()
         for revision in known:
             (tried / revision.path.name).write_bytes(revision.path.read_bytes())
-        (tried / file_name).write_text(text, encoding="utf-8")
-        database = Path(folder) / "dork.db"
+        path = tried / file_name
+        path.write_text(text, encoding="utf-8")
+        drafted = Revision(path.stem, path, checksum(path))
         try:
-            _replay(database, tried)
+            before, after = replay(tried)[-2:]
         except DorkError as fault:
-            return [fault.message]
-        found = differences(_catalogue(database), wanted, names=_NAMES)
+            return [fault.message, *problems(drafted, None, None)]
+        found = [*differences(after, wanted, names=_NAMES), *problems(drafted, before, after)]
     if any("alter_column(" in line for line in body.lines):
         found.append(
             "older versions of SQLite cannot alter a column: rebuild the table with dorkos.db.rebuild"

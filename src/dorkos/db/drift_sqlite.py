@@ -18,18 +18,23 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_TEXT_OF = "SELECT sql FROM sqlite_schema WHERE type = ? AND name = ?"
+_TEXT_OF = "SELECT sql FROM sqlite_schema WHERE type IN (?, ?) AND name = ?"
 
 
 def catalogue(connection: sa.Connection) -> dict[str, dict[str, str]]:
-    """The facts of every table, view and trigger, except SQLite's own."""
+    """The facts of every table, view and trigger, except SQLite's own.
+
+    A virtual table may be of a module that is not there, and names may hold any character: whatever other
+    programs left in the file must not keep ours from being looked at.
+    """
     run = connection.exec_driver_sql
     found: dict[str, dict[str, str]] = {}
     for row in run("PRAGMA main.table_list").mappings().all():
         name = row["name"]
         if row["schema"] != "main" or name.startswith("sqlite_"):
             continue
-        sql = run(_TEXT_OF, (row["type"], name)).scalar_one()
+        # The list says `virtual` and `shadow` of what is stored as a table like any other.
+        sql = run(_TEXT_OF, ("table", "view", name)).scalar_one()
         facts = {"kind": f"{row['type']}{' STRICT' * row['strict']}{' WITHOUT ROWID' * row['wr']}"}
         if row["type"] == "table":
             facts |= dict(_columns(connection, name))
@@ -39,8 +44,11 @@ def catalogue(connection: sa.Connection) -> dict[str, dict[str, str]]:
         else:
             facts["definition"] = normal(sql)
         found[name] = facts
+    # A trigger is stored with the name of its table as somebody wrote it.
+    tables = {name.lower(): name for name in found}
     for name, table, sql in run("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger'"):
-        found[table][f"trigger {name}"] = normal(sql)
+        if table.lower() in tables:
+            found[tables[table.lower()]][f"trigger {name}"] = normal(sql)
     return found
 
 
@@ -49,8 +57,13 @@ def normal(sql: str) -> str:
     return " ".join(_tokens(sql))
 
 
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def _columns(connection: sa.Connection, table: str) -> Iterator[tuple[str, str]]:
-    for row in connection.exec_driver_sql(f'PRAGMA table_xinfo("{table}")').mappings():
+    for row in connection.exec_driver_sql(f"PRAGMA table_xinfo({_quoted(table)})").mappings():
         kind = row["type"].upper()
         parts = [kind]
         if row["notnull"]:
@@ -73,7 +86,7 @@ def _default(text: str, kind: str) -> str:
 
 def _foreign_keys(connection: sa.Connection, table: str) -> Iterator[tuple[str, str]]:
     keys: dict[int, list[sa.RowMapping]] = {}
-    for row in connection.exec_driver_sql(f'PRAGMA foreign_key_list("{table}")').mappings():
+    for row in connection.exec_driver_sql(f"PRAGMA foreign_key_list({_quoted(table)})").mappings():
         keys.setdefault(row["id"], []).append(row)
     for rows in keys.values():
         first = rows[0]
@@ -87,18 +100,18 @@ def _foreign_keys(connection: sa.Connection, table: str) -> Iterator[tuple[str, 
 
 def _indexes(connection: sa.Connection, table: str) -> Iterator[tuple[str, str]]:
     run = connection.exec_driver_sql
-    for index in run(f'PRAGMA index_list("{table}")').mappings().all():
+    for index in run(f"PRAGMA index_list({_quoted(table)})").mappings().all():
         if index["origin"] == "pk":
             continue
         columns = ", ".join(
             f"{row['name'] or 'expression'} {row['coll']}{' DESC' * row['desc']}"
-            for row in run(f'PRAGMA index_xinfo("{index["name"]}")').mappings()
+            for row in run(f"PRAGMA index_xinfo({_quoted(index['name'])})").mappings()
             if row["key"]
         )
         if index["origin"] == "u":
             yield f"unique ({columns})", "unique"
             continue
-        sql = run(_TEXT_OF, ("index", index["name"])).scalar_one()
+        sql = run(_TEXT_OF, ("index", "index", index["name"])).scalar_one()
         # The text after ON holds expressions and the predicate of a partial index.
         _, _, rest = normal(sql).partition(" on ")
         yield f"index {index['name']}", f"{'unique ' * index['unique']}on {rest} by {columns}"

@@ -84,6 +84,8 @@ class Keeper:
         if instant is None or instant.year < 1000:
             self.keep(table, row, column, "was not an instant and became the time of this migration")
             return self.now
+        if datetime.fromisoformat(value) != instant:
+            self.keep(table, row, column, "was finer than a millisecond and is cut to it")
         return instant
 
     def optional_instant(self, table: str, row: Mapping[str, Any], column: str) -> datetime | None:

@@ -58,7 +58,7 @@ def rebuilding(step: Step, *tables: str) -> Iterator[Aside]:
         run(f'DROP TABLE "{_aside(table)}"')
 
 
-def fill(step: Step, table: sa.Table, rows: Iterable[Mapping[str, object]]) -> int:
+def fill(step: Step, table: sa.TableClause, rows: Iterable[Mapping[str, object]]) -> int:
     """Insert `rows`, which all have the same keys, in batches. Returns how many there were."""
     count = 0
     source = iter(rows)
@@ -66,6 +66,18 @@ def fill(step: Step, table: sa.Table, rows: Iterable[Mapping[str, object]]) -> i
         step.connection.execute(table.insert(), batch)
         count += len(batch)
     return count
+
+
+def carry(step: Step, table: sa.Table) -> None:
+    """Bring every row of the old table over as it stands. What is new takes its default.
+
+    For tables whose old columns all live on under the same name and type.
+    """
+    present = step.connection.exec_driver_sql(f'SELECT * FROM "{_aside(table.name)}" LIMIT 0')  # noqa: S608 - As above.
+    columns = ", ".join(f'"{name}"' for name in present.keys())  # noqa: SIM118 - A result, not a mapping.
+    step.connection.exec_driver_sql(
+        f'INSERT INTO "{table.name}" ({columns}) SELECT {columns} FROM "{_aside(table.name)}"'  # noqa: S608 - As above.
+    )
 
 
 def _aside(table: str) -> str:

@@ -1,12 +1,12 @@
-"""Mesh's tables: agents and the paths that must not become one."""
+"""Mesh's tables: agents, the paths that must not become one, and the calls that agents made."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from dorkos.db.schema.metadata import metadata
-from dorkos.db.types import Choice, Instant, Integer, Json, Text, Ulid, one_of
-from dorkos.vocabulary import AgentRuntime, AgentStatus
+from dorkos.db.types import Choice, Flag, Instant, Integer, Json, Text, Ulid, is_flag, one_of
+from dorkos.vocabulary import AgentRuntime, AgentStatus, LimitKind
 
 agents = sa.Table(
     "agents",
@@ -30,29 +30,49 @@ agents = sa.Table(
     sa.Column("registered_at", Instant, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("manifest_hash", Text),
+    # The folder whose scan found it, as the caller wrote it; empty where nobody scanned.
+    sa.Column("scan_root", Text, nullable=False, server_default=""),
+    # How it answers, and what it may spend; NULL inherits the defaults.
+    sa.Column("behavior_json", Json),
+    sa.Column("budget_json", Json),
+    sa.Column("persona", Text),
+    sa.Column("persona_enabled", Flag, nullable=False, server_default=sa.true()),
+    sa.Column("color", Text),
+    sa.Column("icon", Text),
+    # Since when its folder could not be seen; cleared on sight.
+    sa.Column("unreachable_since", Instant),
     one_of("runtime", AgentRuntime),
     one_of("status", AgentStatus),
+    is_flag("persona_enabled"),
     sa.UniqueConstraint("project_path"),
+    sa.Index(None, "registered_at", "id"),
     sqlite_strict=True,
 )
 
-# Still as the lineage made them; a later migration gives them a subsystem's full shape.
 agent_denials = sa.Table(
     "agent_denials",
     metadata,
     sa.Column("id", Ulid, primary_key=True, nullable=False),
+    # The path and everything below it.
     sa.Column("path", Text, nullable=False),
     sa.Column("reason", Text),
     sa.Column("denier", Text),
+    # How the denied project was found; `manual` where a person named the path.
+    sa.Column("strategy", Text),
     sa.Column("created_at", Instant, nullable=False),
-    sa.Index("agent_denials_path_unique", "path", unique=True),
+    sa.UniqueConstraint("path"),
+    sqlite_strict=True,
 )
 
+# Counted calls in one minute, counted from 1970. `agent_id` holds the key of its kind: an agent's id, a
+# sender's subject, or sender and target together.
 rate_limit_buckets = sa.Table(
     "rate_limit_buckets",
     metadata,
-    sa.Column("agent_id", Text, nullable=False),
-    sa.Column("bucket_minute", Integer, nullable=False),
+    sa.Column("kind", Choice(LimitKind), primary_key=True, nullable=False, server_default="agent"),
+    sa.Column("agent_id", Text, primary_key=True, nullable=False),
+    sa.Column("bucket_minute", Integer, primary_key=True, nullable=False, autoincrement=False),
     sa.Column("count", Integer, nullable=False, server_default="0"),
-    sa.Index("idx_rate_limit_agent_minute", "agent_id", "bucket_minute", unique=True),
+    one_of("kind", LimitKind),
+    sqlite_strict=True,
 )

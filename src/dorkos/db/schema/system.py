@@ -29,11 +29,15 @@ tokens = sa.Table(
     # Only the SHA-256 of the secret is kept: a copy of the database must not be a set of keys.
     sa.Column("hash", Text, nullable=False),
     sa.Column("subject", Text, nullable=False),
+    # What its maker calls it, such as `phone`.
+    sa.Column("name", Text),
     sa.Column("scopes", Json, nullable=False),
     sa.Column("run_id", Ulid, sa.ForeignKey("pulse_runs.id", ondelete="CASCADE")),
     sa.Column("agent_id", Ulid, sa.ForeignKey("agents.id", ondelete="CASCADE")),
+    sa.Column("created_by", Text),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("last_used_at", Instant),
     sa.Column("revoked_at", Instant),
     sa.UniqueConstraint("hash"),
     sa.Index(None, "run_id"),
