@@ -6,12 +6,13 @@ an integer that was assigned inside the transaction.
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import threading
 import time
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _RANDOM_BITS = 80
 _RANDOM_MAX = (1 << _RANDOM_BITS) - 1
 _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -56,8 +57,6 @@ def is_ulid(text: str) -> bool:
 
 
 def _encode(value: int) -> str:
-    characters = []
-    for _ in range(26):
-        characters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(characters))
+    # 26 characters of 5 bits are 130 bits; shifted to the left of 17 bytes, b32encode spells just those.
+    spelled = base64.b32encode((value << 6).to_bytes(17, "big"))
+    return spelled[:26].translate(_CROCKFORD).decode("ascii")

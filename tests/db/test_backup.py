@@ -146,7 +146,7 @@ def test_a_copy_that_does_not_read_back_gets_no_name(
     folder = tmp_path / "copies"
     folder.mkdir()
 
-    def interrupted(_database: Path, target: Path) -> dict[str, int]:
+    def interrupted(_database: Path, target: Path, _halt: object) -> dict[str, int]:
         target.touch()
         return {}
 

@@ -291,7 +291,7 @@ run('UPDATE pulse_schedules SET name = NULL')""",
     ),
     "breaks a relation": (
         "step.connection.exec_driver_sql('UPDATE pulse_runs SET schedule_id = id')",
-        "pulse_runs row 1 -> pulse_schedules",
+        "pulse_runs -> pulse_schedules: 1",
     ),
     "is no Python": ("this is no Python", "SyntaxError"),
 }
@@ -333,14 +333,26 @@ def test_a_migration_that_fails_leaves_no_trace(bench: Bench, case: str) -> None
     assert [applied.id for applied in bench.migrate().applied] == ["0099_mended"]
 
 
-def test_a_stated_reason_allows_a_loss(bench: Bench) -> None:
+@pytest.mark.parametrize("stated", ['"history of a test"', '{"D003": "history of a test"}'])
+def test_a_stated_reason_allows_a_loss(bench: Bench, stated: str) -> None:
     """A revision that declares LOSS may lower a row count, and the report shows it."""
     bench.migrate(declared=metadata)
     _fill(bench)
     body = "step.connection.exec_driver_sql('DELETE FROM pulse_runs')"
-    bench.add_revision("0099_purge", body, head='LOSS = "history of a test"')
+    bench.add_revision("0099_purge", body, head=f"LOSS = {stated}")
     (applied,) = bench.migrate().applied
     assert [(row.before, row.after) for row in applied.rows if row.table == "pulse_runs"] == [(1, 0)]
+
+
+def test_a_reason_for_something_else_excuses_no_lost_row(bench: Bench) -> None:
+    """Narrowing a column is no leave to delete."""
+    bench.migrate(declared=metadata)
+    _fill(bench)
+    body = "step.connection.exec_driver_sql('DELETE FROM pulse_runs')"
+    bench.add_revision("0099_purge", body, head='LOSS = {"D002": "a column", "D004": "narrower"}')
+    with pytest.raises(DorkError, match="pulse_runs had 1 rows"):
+        bench.migrate()
+    assert bench.rows("SELECT id FROM pulse_runs") == [("R",)]
 
 
 def test_rebuilding_a_parent_keeps_its_children(bench: Bench) -> None:

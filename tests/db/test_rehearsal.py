@@ -123,7 +123,7 @@ def test_a_database_that_is_opened_meanwhile_is_not_trusted(
     """What was read without locks must not have changed while it was read."""
     _with_work_to_do(bench)
 
-    def copy_while_another_writes(source: object, target: Path) -> dict[str, int]:
+    def copy_while_another_writes(source: object, target: Path, halt: object) -> dict[str, int]:
         os.utime(bench.path, ns=(1, 1))
         return {}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dorkos.db.engine import sqlite_driver
+from dorkos.db.ledger import revisions
 from dorkos.db.snapshot import KEEP, take_snapshot
 from dorkos.errors import DorkError, ErrorCode
 from tests.db.conftest import Bench
@@ -35,7 +36,7 @@ def test_an_upgrade_takes_a_snapshot_of_the_state_before(bench: Bench) -> None:
         bench.add_revision("0099_more", "pass")
         report = bench.migrate()
     assert report.snapshot is not None
-    assert report.snapshot.name == "dork-20260301T090000Z-0003_leases_and_mailboxes.db"
+    assert report.snapshot.name == f"dork-20260301T090000Z-{revisions()[-1].id}.db"
     assert _read(report.snapshot, "SELECT value FROM system_state WHERE key = 'mine'") == [("x",)]
     assert ("0099_more",) not in _read(report.snapshot, "SELECT id FROM schema_ledger")
     assert _names(bench) == [report.snapshot.name]
@@ -63,7 +64,7 @@ def test_a_copy_that_does_not_read_back_is_thrown_away(bench: Bench, monkeypatch
     """An interrupted copy is an empty file, which is a valid empty database; it never gets a name."""
     bench.migrate()
 
-    def interrupted(_database: Path, target: Path) -> dict[str, int]:
+    def interrupted(_database: Path, target: Path, _halt: object) -> dict[str, int]:
         target.touch()
         return {"agents": 0}
 
@@ -77,7 +78,7 @@ def test_a_copy_that_does_not_read_back_is_thrown_away(bench: Bench, monkeypatch
 def test_a_copy_with_other_rows_is_thrown_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables and row counts of the copy must be those of the original."""
     bench.migrate()
-    monkeypatch.setattr("dorkos.db.copying._row_counts", _counting({"agents": 1}, {"agents": 0}))
+    monkeypatch.setattr("dorkos.db.copying.row_counts", _counting({"agents": 1}, {"agents": 0}))
     with pytest.raises(DorkError, match="differs in agents"):
         take_snapshot(bench.path, bench.backups, now=bench.clock.now(), last_id="x")
     assert _names(bench) == []

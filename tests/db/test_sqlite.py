@@ -166,21 +166,108 @@ async def test_closing_stores_what_was_accepted_and_leaves_no_wal(database: Sqli
     engine.dispose()
 
 
+async def _gone(database: SqliteDatabase, key: str) -> DorkError:
+    """Why the change is refused."""
+    with pytest.raises(DorkError) as refusal:
+        await database.write(put(key))
+    return refusal.value
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 async def test_nobody_is_told_yes_when_the_file_is_gone(database: SqliteDatabase, how: str) -> None:
-    """SQLite goes on writing into a file without a name; its commits would end with the process."""
+    """SQLite goes on writing into a file without a name; its commits would end with the process.
+
+    What was refused is not there when the file is put back, and all is refused until the next start.
+    """
+    moved = database.path.with_name("moved.db")
     await database.write(put("k1"))
-    database.path.rename(database.path.with_name("moved.db"))
+    database.path.rename(moved)
     if how == "replaced":
         create_sqlite_file(database.path)
 
-    with pytest.raises(DorkError) as refusal:
-        await database.write(put("k2"))
-    assert refusal.value.code is ErrorCode.DATABASE_UNREACHABLE
+    refusal = await _gone(database, "k2")
+    assert refusal.code is ErrorCode.DATABASE_UNREACHABLE
     database.path.unlink(missing_ok=True)
-    database.path.with_name("moved.db").rename(database.path)
-    assert await database.write(put("k3")) == "k3"
+    moved.rename(database.path)
+    assert (await _gone(database, "k3")).code is ErrorCode.DATABASE_UNREACHABLE
+    assert await keys(database, "k") == {"k1"}
     await database.close()
+    assert await _keys_after_a_start(database.path) == {"k1"}
+
+
+async def test_a_link_that_leads_elsewhere_counts_as_replaced(tmp_path: Path) -> None:
+    """The next start would open the other file, and miss what was written since."""
+    create_sqlite_file(tmp_path / "one.db")
+    create_sqlite_file(tmp_path / "two.db")
+    link = tmp_path / "dork.db"
+    link.symlink_to("one.db")
+    database = SqliteDatabase(link, clock=ManualClock())
+    await database.open()
+    assert await database.write(put("k1")) == "k1"
+    link.unlink()
+    link.symlink_to("two.db")
+    assert (await _gone(database, "k2")).code is ErrorCode.DATABASE_UNREACHABLE
+    await database.close()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_nobody_is_told_yes_when_the_log_is_gone(tmp_path: Path, how: str, linked: bool) -> None:
+    """Commits go on into a log without a name. What was acknowledged before is brought into the file."""
+    path = tmp_path / "real.db"
+    create_sqlite_file(path)
+    if linked:
+        (tmp_path / "dork.db").symlink_to(path)
+    database = SqliteDatabase(tmp_path / "dork.db" if linked else path, clock=ManualClock())
+    await database.open()
+    await database.write(put("k1"))
+    log = path.with_name("real.db-wal")
+    log.rename(tmp_path / "lost")
+    if how == "replaced":
+        log.touch()
+
+    for key in ("k2", "k3"):
+        refusal = await _gone(database, key)
+        assert refusal.code is ErrorCode.DATABASE_UNREACHABLE
+        assert str(log) in refusal.message
+    if how == "removed":
+        # As a kill would leave it now: the file alone, without what only this process still sees.
+        copy = tmp_path / "left.db"
+        copy.write_bytes(path.read_bytes())
+        assert await _keys_after_a_start(copy) == {"k1"}
+    await database.close()
+
+
+async def test_a_file_that_goes_during_the_commit_leaves_the_outcome_unknown(
+    database: SqliteDatabase,
+) -> None:
+    """It was committed into a file that may be put back, so "nothing is stored" would be a lie."""
+    moved = database.path.with_name("moved.db")
+    await database.write(put("k1"))
+    assert database._connection is not None
+    raw = database._connection.connection.dbapi_connection
+    assert raw is not None
+
+    def move(text: str) -> None:
+        if text == "COMMIT":
+            database.path.rename(moved)
+
+    raw.set_trace_callback(move)
+    refusal = await _gone(database, "k2")
+    raw.set_trace_callback(None)
+    assert refusal.code is ErrorCode.OUTCOME_UNKNOWN
+    assert refusal.hint
+    assert (await _gone(database, "k3")).code is ErrorCode.DATABASE_UNREACHABLE
+    await database.close()
+
+
+async def _keys_after_a_start(path: Path) -> set[str]:
+    """What the next process finds."""
+    database = SqliteDatabase(path, clock=ManualClock())
+    await database.open()
+    found = await keys(database, "k")
+    await database.close()
+    return found
 
 
 async def test_a_reader_cannot_write(database: SqliteDatabase) -> None:

@@ -59,7 +59,8 @@ def test_an_index_that_lost_an_entry_is_found(bench: Bench) -> None:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("DELETE FROM sqlite_schema WHERE name = 'ix_relay_messages_chain_id'")
         connection.execute(
-            f"INSERT INTO relay_messages VALUES ('M','s',NULL,NULL,NULL,0,'c',NULL,NULL,0,5,NULL,'{AT}')"
+            "INSERT INTO relay_messages (id, subject, bytes, chain_id, hop_count, max_hops, created_at) "
+            f"VALUES ('M', 's', 0, 'c', 0, 5, '{AT}')"
         )
     found = verify_sqlite(bench.path)
     assert any(text.startswith("integrity:") for text in found)

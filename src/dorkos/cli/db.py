@@ -5,38 +5,30 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from dorkos.cli import db_adopt, db_move, db_restore
 from dorkos.cli.connection import connect
+from dorkos.cli.db_place import DatabaseOption, Place, file_named, only_sqlite, place_of
 from dorkos.cli.db_text import tell_backup, tell_drafted, tell_migrated, tell_rehearsed, tell_status
 from dorkos.cli.options import Command, Noun, Options, options_of
 from dorkos.cli.render import notice, say, show
-from dorkos.cli.target import data_directory
 from dorkos.errors import DorkError, ErrorCode
 
 if TYPE_CHECKING:
     from dorkos.db.migrate import MigrationReport
-    from dorkos.home import Home
 
 app = typer.Typer(help="The database: migrations, checks and backups.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
-
-DatabaseOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="PostgreSQL URL; else as the settings say.")
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The database that is meant: a PostgreSQL URL, or the file in the data directory."""
-
-    home: Home
-    url: str | None
+command("adopt")(db_adopt.adopt)
+command("digest")(db_move.digest)
+command("export")(db_move.export)
+command("import")(db_move.import_)
+command("transfer")(db_move.transfer)
 
 
 @command("status")
@@ -49,7 +41,7 @@ def status(context: typer.Context, database: DatabaseOption = None) -> None:
     """
     options = options_of(context)
     found = None if database else _ask_server(options)
-    show(options, found or _look(_place(options, database)), tell_status)
+    show(options, found or _look(place_of(options, database)), tell_status)
 
 
 @command("migrate")
@@ -71,13 +63,14 @@ def migrate(
         dorkos db migrate
     """
     options = options_of(context)
-    place = _place(options, database)
+    place = place_of(options, database)
     report = _rehearse(place) if dry_run else _migrate(place)
     answer = {
         "dryRun": dry_run,
         "applied": [asdict(applied) for applied in report.applied],
         "snapshot": None if report.snapshot is None else str(report.snapshot),
         "notes": list(report.notes),
+        "adopted": report.adopted,
     }
     show(options, answer, tell_rehearsed if dry_run else tell_migrated)
 
@@ -104,16 +97,16 @@ def backup(
     from dorkos.db.backup import back_up_sqlite
 
     options = options_of(context)
-    place = _place(options, database)
+    place = place_of(options, database)
     if place.url:
-        raise _only_sqlite(
+        raise only_sqlite(
             "Backups of PostgreSQL are made by its own tools.",
             "Run pg_dump --format=custom --file=dorkos.dump with the same URL; pg_restore reads it back.",
         )
     made = back_up_sqlite(
         place.home.database_path,
         backups=place.home.backups_path,
-        to=None if file is None else _file(file),
+        to=None if file is None else file_named(file),
         now=SystemClock().now(),
     )
     answer = {
@@ -123,6 +116,10 @@ def backup(
         "rows": made.rows,
     }
     show(options, answer, tell_backup)
+
+
+command("restore")(db_restore.restore)
+command("rehearse")(db_restore.rehearse)
 
 
 @command("verify")
@@ -138,7 +135,7 @@ def verify(context: typer.Context, database: DatabaseOption = None) -> None:
     from dorkos.db.verify import verify_postgres, verify_sqlite
 
     options = options_of(context)
-    place = _place(options, database)
+    place = place_of(options, database)
     problems = verify_postgres(place.url) if place.url else verify_sqlite(place.home.database_path)
     _conclude(options, problems, "The database is sound.")
 
@@ -201,24 +198,7 @@ def _ask_server(options: Options) -> Any:
         return None
 
 
-def _place(options: Options, database: str | None) -> _Place:
-    from dorkos.db.engine import is_postgres
-    from dorkos.home import Home
-    from dorkos.settings import load_settings
-
-    home = Home(data_directory(options, os.environ))
-    settings = load_settings(home.config_path, environment=os.environ, flags={"database.url": database})
-    url = settings.values.database.url
-    if url is not None and not is_postgres(url):
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"database.url names no PostgreSQL: {url.split(':', 1)[0]}:…",
-            hint="Use postgresql://user@host/name, or leave it empty for the file in the data directory.",
-        )
-    return _Place(home, url)
-
-
-def _look(place: _Place) -> dict[str, Any]:
+def _look(place: Place) -> dict[str, Any]:
     from dorkos.db.migrate import status_postgres, status_sqlite
 
     file = place.home.database_path
@@ -239,7 +219,7 @@ def _without_secrets(url: str) -> str:
     return f"{parts.hostname or 'local socket'}:{parts.port or 5432}{parts.path}"
 
 
-def _migrate(place: _Place) -> MigrationReport:
+def _migrate(place: Place) -> MigrationReport:
     from dorkos.app import migrate as bring_up_to_date
     from dorkos.clock import SystemClock
 
@@ -251,29 +231,16 @@ def _migrate(place: _Place) -> MigrationReport:
         place.home.unlock()
 
 
-def _rehearse(place: _Place) -> MigrationReport:
+def _rehearse(place: Place) -> MigrationReport:
+    from dorkos.app import rehearse
     from dorkos.clock import SystemClock
-    from dorkos.db.migrate import rehearse_sqlite
 
     if place.url:
-        raise _only_sqlite(
+        raise only_sqlite(
             "--dry-run works on a copy, and DorkOS copies only SQLite databases.",
             "Restore a pg_dump into another database, and run `dorkos db migrate --database` on that.",
         )
-    return rehearse_sqlite(place.home.database_path, clock=SystemClock(), progress=notice)
-
-
-def _only_sqlite(message: str, hint: str) -> DorkError:
-    return DorkError(ErrorCode.USAGE, f"{message} Nothing was changed.", hint=hint)
-
-
-def _file(text: str) -> Path:
-    if not text.strip():
-        raise DorkError(ErrorCode.USAGE, "FILE is empty.", hint="Is a shell variable unset?")
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as fault:
-        raise DorkError(ErrorCode.USAGE, f"{text!r}: {fault}", hint="Write the file out in full.") from fault
+    return rehearse(place.home, SystemClock(), notice)
 
 
 def _conclude(options: Options, problems: Sequence[str], affirmation: str) -> None:

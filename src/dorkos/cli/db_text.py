@@ -40,7 +40,9 @@ def tell_migrated(answer: Any) -> None:
         say(note)
     if answer["snapshot"]:
         say(f"Snapshot: {answer['snapshot']}")
-    if not answer["applied"]:
+    if answer.get("adopted"):
+        say("The database of DorkOS for Node was taken over.", "green")
+    elif not answer["applied"]:
         say("The database is up to date; nothing was changed.", "green")
 
 
@@ -52,7 +54,9 @@ def tell_rehearsed(answer: Any) -> None:
             say(f"  {line}")
         for note in applied["notes"]:
             say(f"  {note}")
-    if answer["applied"]:
+    for note in answer["notes"] if answer.get("adopted") else ():
+        say(note)
+    if answer["applied"] or answer.get("adopted"):
         say("This happened to a copy, which is gone. The database was not changed.", "green")
     else:
         say("The database is up to date; there is nothing to migrate.", "green")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dorkos.db.copying import CopyError, NameTakenError, place_copy
 from dorkos.db.probe import probe_sqlite
-from dorkos.db.snapshot import copy_names
+from dorkos.db.restoring import refuse_unfinished_restore
+from dorkos.db.retention import CopyKind, copy_names
 from dorkos.errors import DorkError, ErrorCode
 
 # SQLite would take a file of such a name beside a database for a part of that database.
@@ -33,6 +34,7 @@ def back_up_sqlite(database: Path, *, backups: Path, to: Path | None, now: datet
     Raises `not_found` without a database, `validation_failed` for a name that cannot be used,
     `backup_failed` when no copy came about, and what `probe_sqlite` raises.
     """
+    refuse_unfinished_restore(database)
     state = probe_sqlite(database)
     if state is None or not state.entries:
         raise DorkError(
@@ -44,7 +46,7 @@ def back_up_sqlite(database: Path, *, backups: Path, to: Path | None, now: datet
     try:
         if to is None:
             backups.mkdir(mode=0o700, exist_ok=True)
-            made = place_copy(database, backups, copy_names("backup", now, last_id))
+            made = place_copy(database, backups, copy_names(CopyKind.BACKUP, now, last_id))
         else:
             _refuse_name(to)
             made = place_copy(database, to.parent, (to.name,))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from dorkos.db.engine import Role, postgres_engine, sqlite_driver, sqlite_engine
-from dorkos.db.faults import explain
+from dorkos.db.faults import connection_lost, explain
 from dorkos.db.probe import connect_to_ours
 from dorkos.errors import DorkError, ErrorCode
 
@@ -61,7 +61,12 @@ def _lenient_text(stored: bytes) -> str:
 
 @contextmanager
 def migrating_postgres(url: str) -> Iterator[sa.Connection]:
-    """A connection of its own, closed at the end of the block, and with it any lock it holds."""
+    """A connection of its own, closed at the end of the block, and with it any lock it holds.
+
+    No statement is cut short for taking long; a lock is waited for a minute, then it is `database_busy`.
+    Raises `database_unreachable`, `invalid_setting` for a URL that cannot be used, and what
+    `dorkos.db.faults` makes of the rest.
+    """
     try:
         engine = postgres_engine(url, pool_size=1)
     except (sa.exc.ArgumentError, ValueError) as fault:
@@ -73,14 +78,27 @@ def migrating_postgres(url: str) -> Iterator[sa.Connection]:
         ) from fault
     try:
         with engine.connect() as connection:
+            _wait_for_locks_alone(connection)
             yield connection
-    except sa.exc.OperationalError as fault:
-        if getattr(fault.orig, "sqlstate", None) == "55P03":
+    except sa.exc.DBAPIError as fault:
+        state = getattr(fault.orig, "sqlstate", None)
+        if state == "55P03":
             raise DorkError(
                 ErrorCode.DATABASE_BUSY,
                 "Another server has been migrating this database, or using a table of it, for a minute.",
                 hint="Stop the servers of the older version, then start again.",
             ) from fault
+        if state is None and isinstance(fault, sa.exc.ProgrammingError):
+            raise DorkError(
+                ErrorCode.INVALID_SETTING,
+                f"database.url is not taken by PostgreSQL's driver: {str(fault.orig).strip()}.",
+                hint="After the `?` may stand what libpq knows, such as sslmode=require.",
+            ) from fault
+        explained = explain(fault)
+        if isinstance(explained, DorkError) and not connection_lost(fault):
+            raise explained from fault
+        if not isinstance(fault, sa.exc.OperationalError | sa.exc.InterfaceError):
+            raise
         raise DorkError(
             ErrorCode.DATABASE_UNREACHABLE,
             f"PostgreSQL does not answer: {str(fault.orig).strip()}",
@@ -88,6 +106,13 @@ def migrating_postgres(url: str) -> Iterator[sa.Connection]:
         ) from fault
     finally:
         engine.dispose()
+
+
+def _wait_for_locks_alone(connection: sa.Connection) -> None:
+    """A migration may take its time; only what waits for somebody else is given up after a minute."""
+    with connection.begin():
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        connection.exec_driver_sql(f"SET lock_timeout = {WAIT_MS}")
 
 
 @contextmanager

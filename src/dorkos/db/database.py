@@ -11,11 +11,16 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from dorkos.db.faults import explain
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.system import events
+from dorkos.errors import DorkError, ErrorCode
 
 log = logging.getLogger("dorkos.db")
 
 T = TypeVar("T")
+
+_INSERT_EVENT = Prepared(events.insert(), "kind", "entity_id", "actor", "at", "data")
 
 Query = Callable[[sa.Connection], T]
 
@@ -52,6 +57,14 @@ class Transaction:
         """Run one statement in this transaction."""
         return self._connection.execute(statement, parameters)
 
+    def run(self, prepared: Prepared, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one hot statement in this transaction; the rows that it answers."""
+        return prepared.run(self._connection, values)
+
+    def run_many(self, prepared: Prepared, many: Sequence[Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
+        """Run one hot statement for each of several values, in their order; what each of them answers."""
+        return prepared.run_many(self._connection, many)
+
     def now(self) -> datetime:
         """The time of this change: the injected clock on SQLite, the database's on PostgreSQL.
 
@@ -71,13 +84,11 @@ class Transaction:
         if not self.events:
             return
         at = self.now()
-        self.execute(
-            events.insert(),
-            [
-                {"kind": e.kind, "entity_id": e.entity_id, "actor": e.actor, "at": at, "data": e.data}
-                for e in self.events
-            ],
-        )
+        stored = [
+            {"kind": e.kind, "entity_id": e.entity_id, "actor": e.actor, "at": at, "data": e.data}
+            for e in self.events
+        ]
+        self.run_many(_INSERT_EVENT, stored)
 
 
 Change = Callable[[Transaction], T]
@@ -89,7 +100,11 @@ class Database(ABC):
     dialect: str
 
     def __init__(self) -> None:
-        """Begin with nobody listening for commits."""
+        """Begin with nobody listening for commits, and nothing known to be damaged."""
+        # What was found damaged while serving, in words. It stays until the server is started again: a
+        # page that could be read at the second try is no reason for trust.
+        self.damage: str | None = None
+        self._stopping = False
         self._listeners: list[Callable[[], None]] = []
 
     @abstractmethod
@@ -110,8 +125,16 @@ class Database(ABC):
 
         Returns only after a successful, synced commit. If `change` raises, nothing of it is stored and
         the exception comes out here. A cancelled caller does not cancel its change. Raises
-        `outcome_unknown` when a connection broke during COMMIT (PostgreSQL only).
+        `outcome_unknown` when the connection broke, or the file was taken away, during COMMIT.
         """
+
+    def begin_to_stop(self) -> None:
+        """Say that the server is stopping: where another program holds the file, no change waits long then.
+
+        A stop ends with several changes, and each would wait in its turn. Whoever is refused finds
+        `database_busy`; what it wanted to store, others see when its lease ends.
+        """
+        self._stopping = True
 
     def on_events(self, listener: Callable[[], None]) -> None:
         """Call `listener`, in the event loop, after commits that stored events in this process.
@@ -120,6 +143,15 @@ class Database(ABC):
         server's commits) not at all. Correctness comes from reading positions.
         """
         self._listeners.append(listener)
+
+    def _explained(self, fault: Exception) -> Exception:
+        """The refusal that a fault stands for; damage is remembered, and told once."""
+        explained = explain(fault)
+        if isinstance(explained, DorkError) and explained.code is ErrorCode.DATABASE_CORRUPT:
+            if self.damage is None:
+                log.error("the stored data is damaged: %s", fault)
+            self.damage = explained.message
+        return explained
 
     def _notify(self) -> None:
         for listener in self._listeners:

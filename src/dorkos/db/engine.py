@@ -2,14 +2,16 @@
 
 SQLite 3.7.0 to 3.51.2 can lose committed WAL transactions when two connections write or checkpoint at
 once (fixed in 3.51.3). `Database` avoids it by construction, with one connection that writes and
-checkpoints; the `pysqlite3` wheel brings a newer SQLite besides. Where no wheel exists the standard
-module serves, behind the same rules.
+checkpoints; the `pysqlite3` wheel brings a newer SQLite besides. Where there is no wheel, or Python's own
+SQLite is the one past that fault, the standard module serves, behind the same rules.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import quote
@@ -19,11 +21,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool, QueuePool
 
+from dorkos.db.filesystem import refuse_network_filesystem
 from dorkos.errors import DorkError, ErrorCode
 
 # "DORK" in ASCII: tells our files from any other SQLite file.
 APPLICATION_ID = 0x444F524B
 SQLITE_FLOOR = (3, 51, 3)
+# The first that knows STRICT tables: below it not even the schema can be made.
+SQLITE_LEAST = (3, 37, 0)
 BUSY_TIMEOUT_MS = 5000
 _JOURNAL_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -35,12 +40,40 @@ class Role(StrEnum):
     READER = "reader"
 
 
+@cache
 def sqlite_driver() -> ModuleType:
-    """The SQLite driver: `pysqlite3` where it is installed, else the standard module."""
-    try:
-        return importlib.import_module("pysqlite3.dbapi2")
-    except ImportError:
-        return importlib.import_module("sqlite3.dbapi2")
+    """The SQLite driver, the same one for the life of the process. See `choose_driver`.
+
+    Two SQLite libraries in one process would undo each other's locks on a file that both have open.
+    """
+    return choose_driver(("pysqlite3.dbapi2", "sqlite3.dbapi2"))
+
+
+def choose_driver(names: Sequence[str]) -> ModuleType:
+    """The first of the modules whose SQLite is past the fault, else the one with the newest SQLite.
+
+    A module that is not there, or was built for another Python, is passed over. Raises `driver_missing`
+    when none is left that is new enough to be used at all.
+    """
+    found: list[ModuleType] = []
+    for name in names:
+        try:
+            driver = importlib.import_module(name)
+        except ImportError:
+            continue
+        if driver.sqlite_version_info >= SQLITE_FLOOR:
+            return driver
+        found.append(driver)
+    newest = max(found, key=lambda driver: tuple(driver.sqlite_version_info), default=None)
+    if newest is not None and newest.sqlite_version_info >= SQLITE_LEAST:
+        return newest
+    raise DorkError(
+        ErrorCode.DRIVER_MISSING,
+        "This Python has no SQLite at all."
+        if newest is None
+        else f"SQLite {newest.sqlite_version} is too old: {version_text(SQLITE_LEAST)} is the least.",
+        hint="Use a Python that was built with a newer SQLite, or install the package pysqlite3.",
+    )
 
 
 def sqlite_version() -> tuple[int, ...]:
@@ -49,12 +82,22 @@ def sqlite_version() -> tuple[int, ...]:
     return version
 
 
+def version_text(version: Sequence[int]) -> str:
+    """`3.51.3` for (3, 51, 3)."""
+    return ".".join(map(str, version))
+
+
 def sqlite_engine(path: Path, role: Role) -> sa.Engine:
     """An engine over one SQLite file, which must exist unless `role` is WRITER.
+
+    Raises `network_filesystem` to a writer. Connecting sets every pragma and reads it back, and raises
+    `database_readonly` where SQLite did not take one.
 
     Transactions are begun by hand with BEGIN (reader) or BEGIN IMMEDIATE (writer): the driver's own
     rules would begin them late and commit behind our back before DDL.
     """
+    if role is Role.WRITER:
+        refuse_network_filesystem(path)
     driver = sqlite_driver()
     mode = "rwc" if role is Role.WRITER else "rw"
     # A path may hold `?`, `#` or `%`, which mean something in a URI.
@@ -89,8 +132,9 @@ def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:
             "PostgreSQL needs the psycopg driver, which is not installed.",
             hint="Install it with: pip install 'dorkos[postgres]'",
         ) from fault
+    parsed = postgres_url(url)
     engine = sa.create_engine(
-        postgres_url(url),
+        parsed,
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
@@ -103,7 +147,8 @@ def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
-            "options": "-c statement_timeout=60000",
+            # What the URL sets comes after, and counts: given here, it would replace ours or be replaced.
+            "options": " ".join(["-c statement_timeout=60000", *parsed.normalized_query.get("options", ())]),
         },
     )
     event.listen(engine, "connect", lambda raw, _record: _prepare_postgres(raw))
@@ -159,9 +204,10 @@ def _prepare_sqlite(raw: object, role: Role) -> None:
 def _expected_pragmas(role: Role) -> dict[str, object]:
     expected: dict[str, object] = {"foreign_keys": 1, "trusted_schema": 0, "busy_timeout": BUSY_TIMEOUT_MS}
     if role is Role.WRITER:
-        expected |= {"journal_mode": "wal", "synchronous": 2}
+        expected |= {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1}
+        expected |= {"journal_size_limit": _JOURNAL_LIMIT_BYTES}
     else:
-        expected |= {"query_only": 1}
+        expected |= {"query_only": 1, "wal_autocheckpoint": 0}
     return expected
 
 

@@ -11,21 +11,27 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from dorkos.clock import Clock
 from dorkos.db.apply import AppliedMigration, apply_pending, read_ledger
-from dorkos.db.connections import WAIT_MS, migrating_postgres, migrating_sqlite
+from dorkos.db.connections import migrating_postgres, migrating_sqlite
 from dorkos.db.copying import CopyError, copy_untouched
 from dorkos.db.drift import catalogue, live_differences
+from dorkos.db.faults import no_schema
+from dorkos.db.filesystem import refuse_network_filesystem
 from dorkos.db.ledger import MIGRATIONS, LedgerEntry, Revision, ledger_table, pending, revisions
+from dorkos.db.marks import MARKS, refuse_unfinished
 from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
+from dorkos.db.restoring import refuse_unfinished_restore
 from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
+from dorkos.db.side_files import side_file
 from dorkos.db.snapshot import take_snapshot
 from dorkos.errors import DorkError, ErrorCode
 
@@ -47,12 +53,14 @@ class Plan:
 class MigrationReport:
     """What was done. `snapshot` is the verified copy made before, if there was anything to lose.
 
-    `notes` is what a person should read: the remarks of all migrations, and what was left undone.
+    `notes` is what a person should read: the remarks of all migrations, and what was left undone. `adopted`
+    is the report of the import, as JSON data, where the database of DorkOS for Node was taken over.
     """
 
     applied: tuple[AppliedMigration, ...] = ()
     snapshot: Path | None = None
     notes: tuple[str, ...] = ()
+    adopted: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +80,18 @@ def migrate_sqlite(
     """Make or upgrade the SQLite file at `path`; its folder must exist. Blocking.
 
     Idempotent; two processes may call it at once. Refuses, with nothing changed, whatever
-    `dorkos.db.probe` and `dorkos.db.ledger.pending` refuse. Raises `snapshot_failed` before anything was
-    applied, `migration_failed` with that migration rolled back, `database_drift` when the schema that
-    results is not the declared one. `backups` receives a snapshot if the database exists and changes.
+    `dorkos.db.filesystem`, `dorkos.db.probe`, `dorkos.db.marks` and `dorkos.db.ledger.pending` refuse. Raises
+    `snapshot_failed` before anything was applied, `migration_failed` with that migration rolled back,
+    `database_drift` when the schema that results is not the declared one. `backups` receives a snapshot
+    if the database exists and changes.
     """
     plan, say = plan or Plan(), progress or _silent
+    refuse_network_filesystem(path)
+    refuse_unfinished_restore(path)
     _refuse_readonly(path)
     known = revisions(plan.directory)
     state = probe_sqlite(path)
+    refuse_unfinished(state.facts if state else {})
     waiting = pending(known, state.entries if state else ())
     if state is not None and not waiting and _is_settled(state):
         return MigrationReport()
@@ -89,6 +101,16 @@ def migrate_sqlite(
         snapshot = take_snapshot(path, backups, now=clock.now(), last_id=state.entries[-1].id)
         say(f"Snapshot: {snapshot}")
     return _lead(path, known, plan, clock=clock, say=say, snapshot=snapshot)
+
+
+def migrate_copy(path: Path, *, clock: Clock, progress: Progress | None = None) -> MigrationReport:
+    """Do what `migrate_sqlite` does to a copy whose original stays: no snapshot is taken of it. Blocking."""
+    known = revisions()
+    state = probe_sqlite(path)
+    refuse_unfinished(state.facts if state else {})
+    if state is not None and not pending(known, state.entries) and _is_settled(state):
+        return MigrationReport()
+    return _lead(path, known, Plan(), clock=clock, say=progress or _silent, snapshot=None)
 
 
 def rehearse_sqlite(
@@ -103,6 +125,7 @@ def rehearse_sqlite(
     plan, say = plan or Plan(), progress or _silent
     known = revisions(plan.directory)
     state = probe_sqlite(path)
+    refuse_unfinished(state.facts if state else {})
     waiting = pending(known, state.entries if state else ())
     if state is not None and not waiting and _is_settled(state):
         return MigrationReport()
@@ -128,12 +151,12 @@ def migrate_postgres(
     plan, say = plan or Plan(), progress or _silent
     known = revisions(plan.directory)
     with migrating_postgres(url) as connection:
-        entries, settled = _postgres_state(connection, plan.declared)
+        entries, settled, facts = _postgres_state(connection, plan.declared)
+        refuse_unfinished(facts)
         waiting = pending(known, entries)
         if not waiting and settled:
             return MigrationReport()
         with connection.begin():
-            connection.exec_driver_sql(f"SET lock_timeout = {WAIT_MS}")
             connection.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATE_LOCK)))
         applied = apply_pending(connection, known, clock=clock, say=say)
         _settle(connection, plan.declared)
@@ -143,6 +166,7 @@ def migrate_postgres(
 
 def status_sqlite(path: Path, *, plan: Plan | None = None) -> MigrationStatus:
     """How far the file is. Changes nothing and makes no file. Refuses what `migrate_sqlite` refuses."""
+    refuse_unfinished_restore(path)
     state = probe_sqlite(path)
     return _status(revisions((plan or Plan()).directory), state.entries if state else ())
 
@@ -151,8 +175,13 @@ def status_postgres(url: str, *, plan: Plan | None = None) -> MigrationStatus:
     """How far the database is. Changes nothing. Refuses what `migrate_postgres` refuses."""
     plan = plan or Plan()
     with migrating_postgres(url) as connection:
-        entries, _ = _postgres_state(connection, plan.declared)
+        entries, _, _ = _postgres_state(connection, plan.declared)
     return _status(revisions(plan.directory), entries)
+
+
+def is_settled(connection: sa.Connection) -> bool:
+    """Whether the schema is, word for word, as the last migration left it. Reads only."""
+    return _read_facts(connection).get("schema_fingerprint") == _fingerprint(connection)
 
 
 def _lead(
@@ -182,7 +211,7 @@ def _remarks(applied: tuple[AppliedMigration, ...]) -> tuple[str, ...]:
 
 def _refuse_readonly(path: Path) -> None:
     """Before SQLite looks: it would leave side files with the mode of the file, which refuse ever after."""
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    for file in (path, side_file(path, "-wal"), side_file(path, "-shm")):
         if file.exists() and not os.access(file, os.W_OK):
             raise DorkError(
                 ErrorCode.DATABASE_READONLY,
@@ -195,27 +224,46 @@ def _silent(_: str) -> None:
     pass
 
 
-def _postgres_state(connection: sa.Connection, declared: sa.MetaData) -> tuple[tuple[LedgerEntry, ...], bool]:
-    """The ledger, and whether schema and facts are as the last migration left them."""
+def _postgres_state(
+    connection: sa.Connection, declared: sa.MetaData
+) -> tuple[tuple[LedgerEntry, ...], bool, dict[str, str]]:
+    """The ledger, whether schema and facts are as the last migration left them, and the facts."""
     with connection.begin():
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding != "UTF8":
             raise _foreign_postgres(f"is encoded in {encoding}, which cannot hold every text")
         inspector = sa.inspect(connection)
-        present = set(inspector.get_table_names())
+        schema = inspector.default_schema_name
+        if schema is None:
+            raise no_schema()
+        # Without its name the inspector tells of every schema in the path.
+        present = set(inspector.get_table_names(schema))
+        # A view under one of our names stands in the way as a table does.
+        views = {*inspector.get_view_names(schema), *inspector.get_materialized_view_names(schema)}
+        if views & {ledger_table.name, *declared.tables}:
+            ours = sorted(views & {ledger_table.name, *declared.tables})
+            raise _foreign_postgres(f"has views of the same names as our tables ({', '.join(ours)})")
         if ledger_table.name not in present:
             ours = sorted(present & declared.tables.keys())
             if ours:
                 raise _foreign_postgres(f"has tables of the same names that are not ours ({', '.join(ours)})")
-            return (), False
-        columns = {column["name"] for column in inspector.get_columns(ledger_table.name)}
+            return (), False, {}
+        columns = {column["name"] for column in inspector.get_columns(ledger_table.name, schema)}
         if columns != set(ledger_table.columns.keys()):
             raise _foreign_postgres(f"has a table {ledger_table.name} that is not ours")
         entries = read_ledger(connection)
+        if not entries:
+            raise DorkError(
+                ErrorCode.DATABASE_CORRUPT,
+                f"The table {ledger_table.name} in the PostgreSQL database is empty: the record of its "
+                "migrations is lost. Nothing was changed.",
+                hint="Restore a dump, or drop all tables to begin anew.",
+            )
         facts: dict[str, str] = {}
         if system_state.name in present:
             facts = _read_facts(connection)
-        return entries, "epoch" in facts and facts.get("schema_fingerprint") == _fingerprint(connection)
+        settled = "epoch" in facts and facts.get("schema_fingerprint") == _fingerprint(connection)
+        return entries, settled, facts
 
 
 def _foreign_postgres(reason: str) -> DorkError:
@@ -255,7 +303,8 @@ def _settle(connection: sa.Connection, declared: sa.MetaData) -> None:
 
 
 def _read_facts(connection: sa.Connection) -> dict[str, str]:
-    query = sa.select(system_state.c.key, system_state.c.value).where(system_state.c.key.in_(_FACTS))
+    wanted = system_state.c.key.in_((*_FACTS, *MARKS))
+    query = sa.select(system_state.c.key, system_state.c.value).where(wanted)
     return {row.key: row.value for row in connection.execute(query)}
 
 

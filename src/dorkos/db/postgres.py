@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dorkos.clock import Clock, to_milliseconds
 from dorkos.db.database import Change, Database, Query, Transaction
 from dorkos.db.engine import postgres_engine, postgres_url
-from dorkos.db.faults import connection_lost, explain, may_retry
+from dorkos.db.faults import connection_lost, may_retry
 from dorkos.errors import DorkError, ErrorCode
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class PostgresDatabase(Database):
             with self._read_engine.connect() as connection, connection.begin():
                 return query(connection)
         except sa.exc.DBAPIError as fault:
-            raise explain(fault) from fault
+            raise self._explained(fault) from fault
 
     def _write(self, change: Change[T]) -> tuple[T, bool]:
         for attempt in range(1, _ATTEMPTS_MAX + 1):
@@ -90,7 +90,7 @@ class PostgresDatabase(Database):
             except sa.exc.DBAPIError as fault:
                 if may_retry(fault) and attempt < _ATTEMPTS_MAX:
                     continue
-                raise explain(fault) from fault
+                raise self._explained(fault) from fault
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _write_once(self, change: Change[T]) -> tuple[T, bool]:

@@ -18,16 +18,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.filesystem import refuse_dangling_link
 from dorkos.db.ledger import LedgerEntry
+from dorkos.db.legacy.recognition import LEDGER
+from dorkos.db.side_files import refuse_what_is_no_file, side_file
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.plain_file import read_file
 
 if TYPE_CHECKING:
     import sqlite3
 
-LINEAGE_LEDGER = "__drizzle_migrations"
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
-_UNREADABLE = ("malformed", "not a database", "disk i/o error")
+_UNREADABLE = ("malformed", "not a database", "disk i/o error", "unsupported")
+_LOCKED = ("locked", "locking protocol", "busy")
+_OTHER_TABLES = ("no such table", "no such column")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +50,44 @@ def probe_sqlite(path: Path) -> SqliteState | None:
     Raises `database_foreign`, `database_lineage`, `database_corrupt`, or `database_unreachable` when the
     file exists but cannot be read, which says nothing about its health.
     """
+    refuse_dangling_link(path)
+    refuse_what_is_no_file(path)
     header = _read_header(path)
     if header is None:
-        if _has_content(_beside(path, "-wal")):
+        if _has_content(side_file(path, "-wal")):
             raise _corrupt(
                 path,
                 "is empty, but a write-ahead log with data lies beside it",
                 "Put back the file that this -wal belongs to, or restore a backup. Do not delete the -wal.",
             )
         return None
-    application_id = _check_header(path, header)
-    with _reading(path, application_id) as connection:
+    marked = _check_header(path, header)
+    if marked == APPLICATION_ID and not _has_content(side_file(path, "-wal")):
+        _refuse_truncated(path, header)
+    with _reading(path, marked) as connection:
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         names = {name for (name,) in tables}
-        if LINEAGE_LEDGER in names:
+        if LEDGER in names:
             raise DorkError(
                 ErrorCode.DATABASE_LINEAGE,
-                f"{path} was written by DorkOS for Node, and this version cannot take it over yet. "
-                "Nothing was changed.",
-                hint="Give DorkOS a directory of its own with --home; keep this one for a version that can.",
+                f"{path} was written by DorkOS for Node. Nothing was changed.",
+                hint="`dorkos up` takes it over, and so does `dorkos db migrate`; with --dry-run that only "
+                "says what it would bring.",
             )
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         if application_id != APPLICATION_ID:
+            if marked == APPLICATION_ID:
+                raise _foreign_log(side_file(path, "-wal"))
             if names or application_id != 0:
                 raise _foreign(path)
             return None
         if "schema_ledger" not in names:
             raise _corrupt(path, "bears the mark of DorkOS but holds no record of its migrations")
-        return _read_state(connection, names)
+        state = _read_state(path, connection, names)
+        if not state.entries:
+            # It comes with its first row, in one transaction: somebody emptied it.
+            raise _corrupt(path, "holds a record of its migrations that is empty")
+        return state
 
 
 def connect_read_only(path: Path, *, immutable: bool) -> sqlite3.Connection:
@@ -89,7 +104,7 @@ def connect_read_only(path: Path, *, immutable: bool) -> sqlite3.Connection:
 
 def connect_to_ours(path: Path) -> sqlite3.Connection:
     """A raw connection that cannot write, to a database of ours, whether or not a server has it open."""
-    in_use = _has_content(_beside(path, "-wal")) or _beside(path, "-shm").exists()
+    in_use = _has_content(side_file(path, "-wal")) or side_file(path, "-shm").exists()
     return connect_read_only(path, immutable=not in_use)
 
 
@@ -102,22 +117,24 @@ def fingerprint(connection: sqlite3.Connection) -> str:
     return hashlib.sha256(repr(rows.fetchall()).encode()).hexdigest()
 
 
-def _read_state(connection: sqlite3.Connection, names: set[str]) -> SqliteState:
+def _read_state(path: Path, connection: sqlite3.Connection, names: set[str]) -> SqliteState:
     entries = connection.execute("SELECT id, checksum, version FROM schema_ledger ORDER BY id").fetchall()
     facts: dict[str, str] = {}
     if "system_state" in names:
         facts = dict(
             connection.execute(
-                "SELECT key, value FROM system_state WHERE key IN ('epoch', 'schema_fingerprint')"
+                "SELECT key, value FROM system_state"
+                " WHERE key IN ('epoch', 'schema_fingerprint', 'import', 'transfer')"
             )
         )
+    if not all(isinstance(value, str) for row in (*entries, *facts.items()) for value in row):
+        raise _corrupt(path, "holds a record of its migrations that DorkOS did not write")
     return SqliteState(tuple(LedgerEntry(*entry) for entry in entries), fingerprint(connection), facts)
 
 
 def _read_header(path: Path) -> bytes | None:
     try:
-        with path.open("rb") as file:
-            return file.read(_HEADER_BYTES) or None
+        return read_file(path, _HEADER_BYTES) or None
     except FileNotFoundError:
         return None
     except OSError as fault:
@@ -136,6 +153,19 @@ def _check_header(path: Path, header: bytes) -> int:
     return application_id
 
 
+def _refuse_truncated(path: Path, header: bytes) -> None:
+    """SQLite reads a last page of which only a part is there as if the rest were zeros, without a word.
+
+    Asked only where no log has content: beside one the file may rightly be shorter than its header says.
+    """
+    page_size, change_counter, pages, counted_at = struct.unpack_from(">H6xII60xI", header, 16)
+    page_size = 65536 if page_size == 1 else page_size
+    missing = pages * page_size - path.stat().st_size
+    # Programs older than this header field leave it alone, and the other counter moves on.
+    if change_counter == counted_at and missing > 0:
+        raise _corrupt(path, f"was cut short: bytes missing at its end: {missing}")
+
+
 @contextmanager
 def _reading(path: Path, application_id: int) -> Iterator[sqlite3.Connection]:
     try:
@@ -146,13 +176,7 @@ def _reading(path: Path, application_id: int) -> Iterator[sqlite3.Connection]:
             with _reading_untouched(path) as connection:
                 yield connection
     except sqlite_driver().DatabaseError as fault:
-        if any(word in str(fault).lower() for word in _UNREADABLE):
-            raise _corrupt(path, f"cannot be read by SQLite ({fault})") from fault
-        raise DorkError(
-            ErrorCode.DATABASE_BUSY,
-            f"{path} could not be opened: {fault}.",
-            hint="Close the program that has it open.",
-        ) from fault
+        raise _of_sqlite(path, str(fault)) from fault
 
 
 @contextmanager
@@ -164,19 +188,15 @@ def _reading_untouched(path: Path) -> Iterator[sqlite3.Connection]:
     """
     with closing(connect_read_only(path, immutable=True)) as outside:
         tables = outside.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if tables or not _has_content(_beside(path, "-wal")):
+        if tables or not _has_content(side_file(path, "-wal")):
             yield outside
             return
     with tempfile.TemporaryDirectory(prefix="dorkos-") as folder:
         copy = Path(folder) / "copy.db"
         shutil.copyfile(path, copy)
-        shutil.copyfile(_beside(path, "-wal"), _beside(copy, "-wal"))
+        shutil.copyfile(side_file(path, "-wal"), side_file(copy, "-wal"))
         with closing(connect_read_only(copy, immutable=False)) as connection:
             yield connection
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _has_content(path: Path) -> bool:
@@ -184,6 +204,39 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
+
+
+def _of_sqlite(path: Path, told: str) -> DorkError:
+    """What it means that SQLite cannot read the file. Only a lock is a reason to close another program."""
+    said = told.lower()
+    if any(word in said for word in _UNREADABLE):
+        return _corrupt(path, f"cannot be read by SQLite ({told})")
+    if any(word in said for word in _OTHER_TABLES):
+        return DorkError(
+            ErrorCode.DATABASE_DRIFT,
+            f"The tables of {path} are not those that DorkOS made ({told}). Nothing was changed.",
+            hint="Somebody changed them by hand. Undo that, or restore a snapshot.",
+        )
+    if any(word in said for word in _LOCKED):
+        return DorkError(
+            ErrorCode.DATABASE_BUSY,
+            f"{path} could not be opened: {told}.",
+            hint="Close the program that has it open.",
+        )
+    return DorkError(
+        ErrorCode.DATABASE_UNREACHABLE,
+        f"{path} could not be opened: {told}.",
+        hint="Check the owner and mode of the file, of its folder and of the -wal and -shm beside it. "
+        "Nothing was changed.",
+    )
+
+
+def _foreign_log(log: Path) -> DorkError:
+    return DorkError(
+        ErrorCode.DATABASE_FOREIGN,
+        f"{log} is the write-ahead log of another database. Nothing was changed.",
+        hint="Move it to where it belongs, and keep it; if the database had a log of its own, put that back.",
+    )
 
 
 def _foreign(path: Path) -> DorkError:

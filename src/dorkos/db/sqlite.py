@@ -8,6 +8,7 @@ what makes durable writes fast. Nobody is answered before that commit.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import queue
 import threading
@@ -21,8 +22,8 @@ import sqlalchemy as sa
 
 from dorkos.clock import Clock
 from dorkos.db.database import Change, Database, Query, Transaction
-from dorkos.db.engine import SQLITE_FLOOR, Role, sqlite_engine, sqlite_version
-from dorkos.db.faults import explain
+from dorkos.db.engine import BUSY_TIMEOUT_MS, SQLITE_FLOOR, Role, sqlite_engine, sqlite_version, version_text
+from dorkos.db.open_files import OpenFiles
 from dorkos.errors import DorkError, ErrorCode
 
 log = logging.getLogger("dorkos.db")
@@ -32,6 +33,10 @@ T = TypeVar("T")
 BATCH_MAX = 256
 QUEUE_MAX = 10_000
 _READERS = 4
+# A change waits five seconds for another program's lock, in steps: between two of them a stop is noticed,
+# which must be over in five seconds itself, with several changes at its end.
+_STEPS = 25
+_STEP_MS = BUSY_TIMEOUT_MS // _STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class _TransactionLostError(Exception):
     """SQLite itself ended the transaction, so no change of this batch is stored."""
 
 
+class _NotBegunError(Exception):
+    """No transaction could be begun, such as for a lock that another program holds."""
+
+
 class SqliteDatabase(Database):
     """See the module. `clock` is what `Transaction.now` answers."""
 
@@ -68,7 +77,7 @@ class SqliteDatabase(Database):
         self._write_engine = sqlite_engine(path, Role.WRITER)
         self._writer: threading.Thread | None = None
         self._connection: sa.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._files: OpenFiles | None = None
         self._closing = False
 
     async def open(self) -> None:
@@ -76,11 +85,12 @@ class SqliteDatabase(Database):
         if sqlite_version() < SQLITE_FLOOR:
             log.warning(
                 "SQLite %s has a fault that %s mends; DorkOS writes in a way that avoids it",
-                ".".join(map(str, sqlite_version())),
-                ".".join(map(str, SQLITE_FLOOR)),
+                version_text(sqlite_version()),
+                version_text(SQLITE_FLOOR),
             )
         self._connection = await asyncio.to_thread(self._write_engine.connect)
-        self._file = _identity(self.path)
+        _wait_at_most(self._connection, _STEP_MS)
+        self._files = OpenFiles(self.path)
         self._writer = threading.Thread(target=self._write_loop, name="dorkos-write", daemon=True)
         self._writer.start()
 
@@ -122,7 +132,7 @@ class SqliteDatabase(Database):
             with self._read_engine.connect() as connection, connection.begin():
                 return query(connection)
         except sa.exc.DBAPIError as fault:
-            raise explain(fault) from fault
+            raise self._explained(fault) from fault
 
     def _write_loop(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -146,26 +156,46 @@ class SqliteDatabase(Database):
     def _apply(self, batch: list[_Job]) -> list[_Outcome]:
         try:
             return self._commit_together(batch)
+        except _NotBegunError as fault:
+            # Nobody of the batch is to blame, and each alone would wait as long for whoever holds the file.
+            return [_Outcome(fault=self._explained(_cause(fault))) for _ in batch]
         except Exception as fault:  # noqa: BLE001  # The batch failed as a whole; who is to blame shows alone.
             if len(batch) == 1:
-                return [_Outcome(fault=explain(_cause(fault)))]
+                return [_Outcome(fault=self._explained(_cause(fault)))]
             return [outcome for job in batch for outcome in self._apply([job])]
 
     def _commit_together(self, batch: list[_Job]) -> list[_Outcome]:
-        connection = self._connection
+        connection, files = self._connection, self._files
         assert connection is not None
-        transaction = connection.begin()
+        assert files is not None
+        if files.gone is not None:
+            return [_Outcome(fault=_file_is_gone(files.gone)) for _ in batch]
+        transaction = self._begin(connection)
         try:
             outcomes = [self._apply_one(connection, job) for job in batch]
-            transaction.commit()
             # A file that was removed or replaced takes commits all the same, and they end with the process.
-            if _identity(self.path) != self._file:
-                return [_Outcome(fault=_file_is_gone(self.path)) for _ in batch]
+            # Asked before the commit, since what was refused must not be there when the file is put back.
+            if (gone := files.missing()) is not None:
+                transaction.rollback()
+                self._save_log(connection, files)
+                return [_Outcome(fault=_file_is_gone(gone)) for _ in batch]
+            transaction.commit()
+            if (gone := files.missing()) is not None:
+                return [_Outcome(fault=_gone_meanwhile(gone)) for _ in batch]
         except BaseException:
             # Covers a COMMIT that failed, too: SQLite keeps the transaction open then.
             transaction.rollback()
             raise
         return outcomes
+
+    def _begin(self, connection: sa.Connection) -> sa.RootTransaction:
+        for step in itertools.count(1):
+            try:
+                return connection.begin()
+            except sa.exc.DBAPIError as fault:
+                if step >= _STEPS or self._stopping or "database is locked" not in str(fault.orig):
+                    raise _NotBegunError from fault
+        raise AssertionError("unreachable: the last step returns or raises")
 
     def _apply_one(self, connection: sa.Connection, job: _Job) -> _Outcome:
         raw = connection.connection.dbapi_connection
@@ -183,7 +213,7 @@ class SqliteDatabase(Database):
                 raise _TransactionLostError from fault
             execute("ROLLBACK TO change")
             execute("RELEASE change")
-            return _Outcome(fault=explain(fault))
+            return _Outcome(fault=self._explained(fault))
         execute("RELEASE change")
         return _Outcome(value=value, has_events=bool(tx.events))
 
@@ -208,24 +238,37 @@ class SqliteDatabase(Database):
         if any(outcome.has_events for _, outcome in answers):
             self._notify()
 
+    def _save_log(self, connection: sa.Connection, files: OpenFiles) -> None:
+        """Bring what the lost log holds into the database, while this process still has it open.
+
+        Those commits were acknowledged, and would end with the process if it is killed.
+        """
+        if not files.only_log_is_gone:
+            return
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        try:
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except Exception as fault:  # noqa: BLE001  # Closing tries it again; the refusal is told in any case.
+            log.error("what the lost log of %s holds could not be saved: %s", self.path, fault)
+
     def _checkpoint_and_close(self, connection: sa.Connection) -> None:
+        # Neither is worth waiting for a lock of another program, nor a traceback in front of a refusal.
+        _wait_at_most(connection, 0)
         raw = connection.connection.dbapi_connection
         assert raw is not None
         for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
             try:
                 raw.execute(f"PRAGMA {pragma}")
-            except Exception:  # Closing goes on: the WAL holds everything, the next start reads it.
-                log.warning("PRAGMA %s failed on closing %s", pragma, self.path, exc_info=True)
+            except Exception as fault:  # noqa: BLE001  # Closing goes on: the WAL holds all for the next start.
+                log.warning("PRAGMA %s failed on closing %s: %s", pragma, self.path, fault)
         connection.close()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is, whatever it is called; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _wait_at_most(connection: sa.Connection, milliseconds: int) -> None:
+    raw = connection.connection.dbapi_connection
+    assert raw is not None
+    raw.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
 
 def _file_is_gone(path: Path) -> DorkError:
@@ -236,7 +279,15 @@ def _file_is_gone(path: Path) -> DorkError:
     )
 
 
+def _gone_meanwhile(path: Path) -> DorkError:
+    return DorkError(
+        ErrorCode.OUTCOME_UNKNOWN,
+        f"{path} was moved, removed or replaced during the commit, so the change may or may not be stored.",
+        hint="Stop the server, put the file back, start it again, and look before you repeat the change.",
+    )
+
+
 def _cause(fault: Exception) -> Exception:
-    if isinstance(fault, _TransactionLostError) and isinstance(fault.__cause__, Exception):
+    if isinstance(fault, _TransactionLostError | _NotBegunError) and isinstance(fault.__cause__, Exception):
         return fault.__cause__
     return fault

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -29,6 +30,11 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from dorkos.clock import from_iso, iso, to_milliseconds
 
 E = TypeVar("E", bound=StrEnum)
+
+# One change stores the same instant in several columns and rows.
+_iso = lru_cache(maxsize=1024)(iso)
+# Made once: json.dumps with options makes an encoder at every call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def _text(dialect: sa.Dialect) -> TypeEngine[str]:
@@ -102,7 +108,7 @@ class Instant(TypeDecorator[datetime]):
         """Cut to milliseconds before storing, so that a value equals itself when read back."""
         if value is None:
             return None
-        return to_milliseconds(value) if dialect.name == "postgresql" else iso(value)
+        return to_milliseconds(value) if dialect.name == "postgresql" else _iso(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         """Read both engines' answer as an aware datetime."""
@@ -170,4 +176,4 @@ def is_flag(column: str) -> sa.CheckConstraint:
 
 def to_json(value: object) -> str:
     """Compact JSON in UTF-8. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)

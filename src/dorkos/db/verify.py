@@ -7,27 +7,27 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from dorkos.db.connections import migrating_postgres, reading_sqlite
+from dorkos.db.copying import STEPS_AT_ONCE, Halt
 from dorkos.db.drift import live_differences
+from dorkos.db.marks import refuse_unfinished
 from dorkos.db.migrate import MigrationStatus, Plan, status_postgres, status_sqlite
+from dorkos.db.moving import read_facts
+from dorkos.db.side_files import own_place
 from dorkos.errors import DorkError
 
 
-def verify_sqlite(path: Path, *, plan: Plan | None = None) -> list[str]:
+def verify_sqlite(path: Path, *, plan: Plan | None = None, halt: Halt | None = None) -> list[str]:
     """Every problem in words; an empty list says that all checks ran and passed.
 
-    A server may be running meanwhile. Reads the whole file, which takes a while when it is large.
+    A server may be running meanwhile. Reads the whole file, which takes a while when it is large; soon
+    after `halt` said so it gives up, which counts as a problem.
     """
-    if not path.exists():
-        return [f"{path} does not exist"]
     try:
+        if not own_place(path).exists():
+            return [f"{path} does not exist"]
         problems = _ledger_problems(status_sqlite(path, plan=plan))
         with reading_sqlite(path) as connection:
-            run = connection.exec_driver_sql
-            problems += [f"integrity: {text}" for (text,) in run("PRAGMA integrity_check") if text != "ok"]
-            problems += [
-                f"foreign keys: row {rowid} of {table} refers to a row of {parent} that does not exist"
-                for table, rowid, parent, _ in run("PRAGMA foreign_key_check")
-            ]
+            problems += damage(connection, halt) + broken_references(connection)
             return problems + _drift_problems(connection, plan)
     except (DorkError, sa.exc.DBAPIError) as fault:
         return [str(fault)]
@@ -45,9 +45,36 @@ def verify_postgres(url: str, *, plan: Plan | None = None) -> list[str]:
         return [str(fault)]
 
 
+def damage(connection: sa.Connection, halt: Halt | None = None) -> list[str]:
+    """What is wrong with the pages and indexes of a SQLite file. Reads all of it."""
+    if halt is not None:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.set_progress_handler(halt, STEPS_AT_ONCE)
+    found = connection.exec_driver_sql("PRAGMA integrity_check")
+    return [f"integrity: {text}" for (text,) in found if text != "ok"]
+
+
+def broken_references(connection: sa.Connection) -> list[str]:
+    """Which rows of a SQLite file refer to nothing."""
+    return [
+        f"foreign keys: row {rowid} of {table} refers to a row of {parent} that does not exist"
+        for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check")
+    ]
+
+
 def _ledger_problems(status: MigrationStatus) -> list[str]:
     return [f"migrations: {name} is not applied" for name in status.pending]
 
 
+def _move_problems(connection: sa.Connection) -> list[str]:
+    try:
+        refuse_unfinished(read_facts(connection))
+    except DorkError as unfinished:
+        return [f"rows: {unfinished.message}"]
+    return []
+
+
 def _drift_problems(connection: sa.Connection, plan: Plan | None) -> list[str]:
-    return [f"schema: {text}" for text in live_differences(connection, (plan or Plan()).declared)]
+    differences = live_differences(connection, (plan or Plan()).declared)
+    return _move_problems(connection) + [f"schema: {text}" for text in differences]

@@ -1,0 +1,161 @@
+"""What `dorkos doctor` says of what surrounds the database: Python, settings, data directory, disk, token."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dorkos.db.filesystem import Trust, mount_of, trust_in
+from dorkos.db.finding import Finding, examined, fault, fine, size, warning
+from dorkos.plain_file import read_file
+
+if TYPE_CHECKING:
+    from dorkos.home import Home
+    from dorkos.settings import LoadedSettings
+
+# Below the first an upgrade may not find the room for its snapshot, below the second nothing works for long.
+_ROOM_LITTLE = 500 * 10**6
+_ROOM_NONE = 50 * 10**6
+_COPIES = 3
+
+
+def examine_python() -> Finding:
+    """The interpreter and the machine."""
+    told = f"{platform.python_version()} on {platform.system()} {platform.release()}, {platform.machine()}"
+    return fine("python", told, version=platform.python_version(), machine=platform.machine())
+
+
+def examine_settings(loaded: LoadedSettings, config: Path) -> Finding:
+    """Where the settings come from."""
+    given = {key: source for key, source in loaded.sources.items() if source != "default"}
+    told = ", ".join(f"{key} from {source}" for key, source in sorted(given.items())) or "all as they come"
+    if config.exists() and loaded.values.database.url and config.stat().st_mode & 0o077:
+        return warning(
+            "settings", f"{config} may hold a password, and others may read it", f"chmod 600 '{config}'"
+        )
+    return fine("settings", told, given=given)
+
+
+def examine_zone(setting: str | None) -> Finding:
+    """The time zone of schedules that name none."""
+
+    def look() -> Finding:
+        from dorkos.pulse.zones import Zones
+
+        name = Zones(setting).inherited.key
+        source = "by scheduler.timezone" if setting else "as this machine is set"
+        return fine("time zone", f"{name}, {source}", zone=name)
+
+    return examined("time zone", look)
+
+
+def examine_home(home: Home, *, postgres: bool) -> Iterator[Finding]:
+    """The data directory, the disk below it, and the operator's token. Nothing is made or changed."""
+    if not home.path.exists():
+        yield fine(
+            "directory", f"{home.path} does not exist yet; the first start makes it", path=str(home.path)
+        )
+    else:
+        yield examined("directory", lambda: _directory(home.path))
+    yield examined("disk", lambda: _disk(home, postgres=postgres))
+    if home.path.is_dir():
+        yield examined("token", lambda: _token(home))
+
+
+def _directory(path: Path) -> Finding:
+    if not path.is_dir():
+        return fault("directory", f"{path} is no directory", "Name another with --home or DORK_HOME.")
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    facts = {"path": str(path), "mode": f"{mode:04o}", "owner": found.st_uid}
+    told = f"{path}, mode {mode:04o}"
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        advice = "Correct its owner and mode, or name another with --home or DORK_HOME."
+        return fault("directory", f"{told}: you may not write there", advice, **facts)
+    if found.st_uid != os.geteuid():
+        return warning(
+            "directory",
+            f"{told}, owned by user {found.st_uid} while you are user {os.geteuid()}",
+            "Run DorkOS as its owner: files that another user makes there may lock the owner out.",
+            **facts,
+        )
+    if mode & 0o077:
+        return warning("directory", f"{told}: others may look into it", f"chmod 700 '{path}'", **facts)
+    return fine("directory", f"{told}, yours alone", **facts)
+
+
+def _disk(home: Home, *, postgres: bool) -> Finding:
+    place = next(path for path in (home.path, *home.path.parents) if path.exists())
+    mount, free = mount_of(home.database_path), shutil.disk_usage(place).free
+    facts: dict[str, object] = {"freeBytes": free}
+    told = f"{size(free)} free"
+    if mount is not None:
+        facts |= {"kind": mount.kind, "mount": str(mount.point)}
+        told = f"{mount.kind} at {mount.point}, {told}"
+    trust = Trust.LOCAL if mount is None or postgres else trust_in(mount)
+    if trust is Trust.NETWORK:
+        return fault(
+            "disk",
+            f"{told}: a network file system, where SQLite can lose data",
+            "Name a directory on a local disk with --home or DORK_HOME, or keep the state in PostgreSQL.",
+            **facts,
+        )
+    if free < _ROOM_NONE:
+        return fault(
+            "disk", f"{told}: as good as full", "Make room: writes are about to be refused.", **facts
+        )
+    needed = max(_ROOM_LITTLE, _COPIES * _bytes_of(home.database_path))
+    if free < needed:
+        advice = "Make room: an upgrade needs a snapshot beside the database, and room to rebuild its tables."
+        return warning("disk", f"{told}, and {size(needed)} would be well", advice, **facts)
+    if trust is Trust.FLEETING:
+        return warning(
+            "disk",
+            f"{told}: in memory, so all is gone when the machine starts anew",
+            "Name a data directory on a disk with --home or DORK_HOME.",
+            **facts,
+        )
+    if trust is Trust.UNPROVED:
+        return warning(
+            "disk",
+            f"{told}: layered, shared, or of a kind that is not known here",
+            "It will do if only this machine uses it and a restart leaves it there; if you are not sure, put "
+            "the data directory on a local disk or a volume.",
+            **facts,
+        )
+    return fine("disk", told, **facts)
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _token(home: Home) -> Finding:
+    path = home.token_path
+    if not path.exists():
+        return fine("token", "none yet; the first start makes it")
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    facts = {"path": str(path), "mode": f"{mode:04o}"}
+    if mode & 0o077:
+        return fault(
+            "token",
+            f"{path} has mode {mode:04o}: others may read the key to everything",
+            f"chmod 600 '{path}'. If somebody may have read it, delete it; the next start makes a new one.",
+            **facts,
+        )
+    if not os.access(path, os.R_OK):
+        return fault(
+            "token", f"{path} cannot be read", "Run this as the user who started the server.", **facts
+        )
+    if not read_file(path).strip():
+        return fault("token", f"{path} is empty", "Delete it; the next start makes a new one.", **facts)
+    return fine("token", f"{path}, mode {mode:04o}", **facts)
