@@ -17,12 +17,24 @@ from pydantic import BaseModel
 from dorkos.cli.main import app
 from dorkos.errors import ERRORS
 from dorkos.events import EVENT_KINDS
-from dorkos.operation import Operation
+from dorkos.mesh.manifest import ManifestDocument
+from dorkos.mesh.manifest_schema import PUBLISHED, schema_text
+from dorkos.operation import NoTool, Operation
+from dorkos.server.mcp.tools import Tool, tools_of
 from dorkos.server.operations import OPERATIONS
 from dorkos.settings import SETTINGS, Settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 _NOTICE = "<!-- Written by `make docs` from the code. Change the code, not this page. -->"
+
+_CONNECT = """```sh
+claude mcp add --transport http dorkos http://127.0.0.1:4242/mcp \\
+    --header "Authorization: Bearer $(cat ~/.dork/token)"
+```
+
+```json
+{"mcpServers": {"dorkos": {"command": "dorkos", "args": ["mcp"]}}}
+```"""
 
 # Typer's own options of the top command.
 _COMPLETION = ("install_completion", "show_completion")
@@ -92,6 +104,37 @@ def api_page() -> str:
     )
 
 
+def mcp_page() -> str:
+    """How agents connect, and every tool with its scope and its parameters."""
+    left_out = [
+        (f"`{operation.name}`", operation.mcp.reason)
+        for operation in OPERATIONS
+        if isinstance(operation.mcp, NoTool)
+    ]
+    return _page(
+        "Tools for agents",
+        "Agents reach DorkOS by the Model Context Protocol. A server that is running speaks it at `/mcp` "
+        "(Streamable HTTP) to whoever sends a token as `Authorization: Bearer`. Clients that start their "
+        "servers themselves start `dorkos mcp`, which sends on what it reads: with `DORKOS_TOKEN` if it is "
+        "set, else as the operator; inside a run only as that run. While no server runs it "
+        "opens the data directory itself, for one call at a time.",
+        _CONNECT,
+        "- **Identity** comes from the token of each request and from nowhere else. The list shows the tools "
+        "that the token allows; calling another is refused with `forbidden`.\n"
+        "- **Answers** are JSON objects, as structured content and as text. A refusal has `isError` and the "
+        "text `{error, code, details?, hint?}` with a [code](errors.md); an unknown tool is an error of the "
+        "protocol.\n"
+        "- **No sessions.** Each request stands by itself, in the revisions of the protocol with a handshake "
+        "and in the one without. A restart of the server loses nothing, and there is no stream to open.\n"
+        "- **Approval.** A schedule that is created with any token but the operator's waits as "
+        "`pending_approval`, needs a `reason`, and never fires before a person has set it to `active`.\n"
+        "- **Going away.** A claim that waits is broken off when its client cancels it or closes the "
+        "connection, and takes nothing then.",
+        *map(_tool, tools_of(OPERATIONS).values()),
+        f"## Without a tool\n\n{_table(('Operation', 'Why'), left_out)}",
+    )
+
+
 def cli_page() -> str:
     """Every command with its arguments and options, as `--help` shows them."""
     return _page(
@@ -101,12 +144,34 @@ def cli_page() -> str:
     )
 
 
+def manifest_page() -> str:
+    """Every field of an agent's manifest."""
+    schema = ManifestDocument.model_json_schema()
+    rows: list[tuple[str, ...]] = []
+    for row in _fields(schema):
+        name = row[0]
+        field = _resolve(_properties(schema)[name.strip("`")], schema)
+        rows.append(row)
+        if "properties" in field:
+            inner = _fields({**field, "$defs": schema["$defs"]})
+            rows += [(f"{name[:-1]}.{key[1:]}", *facts) for key, *facts in inner]
+    return _page(
+        "Manifest",
+        "What may stand in `.dork/agent.json` of a project. As JSON Schema: `dorkos mesh schema`, or "
+        "`GET /api/mesh/manifest-schema`. A file that breaks a rule is reported with its path and the "
+        "reason, and left alone. Fields that are not listed are kept when DorkOS writes the file.",
+        _table(("Field", "Required", "Default", "Allowed", "Meaning"), rows),
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "events.md": events_page,
     "api.md": api_page,
+    "mcp.md": mcp_page,
     "cli.md": cli_page,
+    "manifest.md": manifest_page,
 }
 
 
@@ -116,13 +181,47 @@ def main() -> None:
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page(), encoding="utf-8")
         print(f"docs/reference/{name}")
+    PUBLISHED.write_text(schema_text(), encoding="utf-8")
+    print(f"{PUBLISHED.parent.name}/{PUBLISHED.name}")
 
 
 def _operation(operation: Operation[Any, Any, Any]) -> str:
     model: type[BaseModel] = operation.input
     schema = model.model_json_schema()
+    rows = _fields(schema)
+    heading = (
+        f"### {operation.name}\n\n`{operation.method} {operation.path}` · {_scope(operation)} · "
+        f"answers {operation.status}\n\n{operation.summary}"
+    )
+    if not rows:
+        return heading
+    return f"{heading}\n\n{_table(('Field', 'Required', 'Default', 'Allowed', 'Meaning'), rows)}"
+
+
+def _tool(tool: Tool) -> str:
+    spec = tool.spec
+    marks = [
+        word
+        for word, holds in (
+            ("reads only", spec.read_only),
+            ("destructive", spec.destructive),
+            ("idempotent", spec.idempotent),
+            ("reaches outside", spec.open_world),
+        )
+        if holds
+    ]
+    facts = " · ".join((f"`{tool.operation.name}`", _scope(tool.operation), *marks))
+    section = f"## {tool.name}\n\n{facts}\n\n{spec.description}"
+    rows = _fields(tool.takes)
+    if not rows:
+        return section
+    return f"{section}\n\n{_table(('Parameter', 'Required', 'Default', 'Allowed', 'Meaning'), rows)}"
+
+
+def _fields(schema: Schema) -> list[tuple[str, ...]]:
+    """The properties of a schema as rows: name, required, default, allowed, meaning."""
     required = schema.get("required", ())
-    rows = [
+    return [
         (
             f"`{name}`",
             "yes" if name in required else "",
@@ -132,13 +231,10 @@ def _operation(operation: Operation[Any, Any, Any]) -> str:
         )
         for name, field in _properties(schema, schema).items()
     ]
-    heading = (
-        f"### {operation.name}\n\n`{operation.method} {operation.path}` · scope `{operation.scope.value}` · "
-        f"answers {operation.status}\n\n{operation.summary}"
-    )
-    if not rows:
-        return heading
-    return f"{heading}\n\n{_table(('Field', 'Required', 'Default', 'Allowed', 'Meaning'), rows)}"
+
+
+def _scope(operation: Operation[Any, Any, Any]) -> str:
+    return "any token" if operation.scope is None else f"scope `{operation.scope.value}`"
 
 
 def _commands(command: Any, path: tuple[str, ...]) -> Iterable[str]:

@@ -37,6 +37,35 @@ class Success(Wire):
 
 
 @dataclass(frozen=True)
+class McpTool:
+    """The tool that agents call an operation by.
+
+    A tool takes the operation's input and answers with its answer, unless it says otherwise: `input` is
+    then what the tool takes, which `ask` turns into the operation's input, and `answer` is what it gives,
+    which `present` makes of the tool's input and the operation's answer. The answer is always an object.
+    The four marks tell clients what a call does; they grant and forbid nothing.
+    """
+
+    name: str
+    description: str
+    read_only: bool = False
+    destructive: bool = False
+    idempotent: bool = False
+    open_world: bool = False
+    input: type[Wire] | None = None
+    ask: Callable[[Any], Any] | None = None
+    answer: Any = None
+    present: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class NoTool:
+    """An operation that agents cannot call by a tool, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Operation(Generic[S, In, Out]):
     """One thing a caller can ask for.
 
@@ -50,7 +79,8 @@ class Operation(Generic[S, In, Out]):
     part: str
     method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
     path: str
-    scope: Scope
+    scope: Scope | None
+    """What the token must allow; None lets every token that holds."""
     input: type[In]
     answer: Any
     handler: Callable[[S, Caller, In], Awaitable[Out]]
@@ -59,3 +89,10 @@ class Operation(Generic[S, In, Out]):
     waits: bool = False
     """Whether it may wait for something to happen. It is cancelled then when its caller goes away, so that
     nothing is taken for somebody who is not there any more."""
+    live: bool = False
+    """Whether it asks for work that only a running server does. Without one it is refused, not queued."""
+    next_page: Callable[[Any, Any], str | None] | None = None
+    """Of the input and the answer, the place where the next page of a list begins. REST says it in the header
+    X-Next-Cursor, so that the list itself stays bare."""
+    mcp: McpTool | NoTool | None = None
+    """Its tool, or why there is none. A test fails for an operation that says neither."""

@@ -31,7 +31,7 @@ ADDRESSES = [
     ("BREW", "/api/status"),
 ]
 # Its handlers never run in these tests, so anything may stand for the subsystems.
-NOBODY = {"pulse": None, "relay": None, "mesh": None}
+NOBODY = {"fleet": None, "pulse": None, "relay": None, "mesh": None}
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

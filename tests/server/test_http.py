@@ -97,6 +97,28 @@ async def test_it_starts_once(server: HttpServer) -> None:
         await server.start()
 
 
+async def test_what_needs_a_moment_to_end_still_hears_that_it_was_cut_off() -> None:
+    """Its connection is not closed under it while it cleans up."""
+    entered = asyncio.Event()
+
+    async def slow(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await one_turn()
+
+    server = HttpServer(slow, "127.0.0.1", 0)
+    await server.start()
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        asked = asyncio.create_task(client.get(server.url))
+        await entered.wait()
+        await server.stop()
+        answer = await asked
+    assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+
+
 async def test_the_port_is_free_again_after_a_stop(server: HttpServer) -> None:
     """Also while old connections time out."""
     await server.start()

@@ -14,7 +14,7 @@ import pytest
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.operation import Nothing, Operation, Success
-from dorkos.server import rest
+from dorkos.server import inputs
 from dorkos.server.rest import endpoint_of
 from dorkos.vocabulary import Scope
 from tests.server.kit import BODY_LIMIT, TOKEN, Served, connected, raw
@@ -209,7 +209,7 @@ def test_nesting_beyond_the_encoder_is_refused_too() -> None:
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(DorkError) as refusal:
-        rest._as_json({"payload": deep})
+        inputs._as_json({"payload": deep})
 
     assert refusal.value.code is ErrorCode.INVALID_JSON
 

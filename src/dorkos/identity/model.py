@@ -29,9 +29,13 @@ class Caller:
         """Whether this is the person who owns the data directory."""
         return Scope.OPERATE in self.scopes
 
-    def require(self, scope: Scope) -> None:
-        """Raise `forbidden` unless the token allows `scope`. The operator's token allows everything."""
-        if self.is_operator or scope in self.scopes:
+    def may(self, scope: Scope | None) -> bool:
+        """Whether the token allows `scope`. The operator's allows everything, and every token allows None."""
+        return scope is None or self.is_operator or scope in self.scopes
+
+    def require(self, scope: Scope | None) -> None:
+        """Raise `forbidden` unless the token allows `scope`."""
+        if self.may(scope):
             return
         raise DorkError(
             ErrorCode.FORBIDDEN,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.tokens import new_secret
+from dorkos.plain_file import read_file
 
 _MINIMUM_LENGTH = 20
 
@@ -37,7 +38,7 @@ def load_or_create(path: Path) -> str:
 def read(path: Path) -> str:
     """The token in `path`. Raises `token_missing` with what to do about it."""
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = read_file(path).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as fault:
         raise DorkError(
             ErrorCode.TOKEN_MISSING,

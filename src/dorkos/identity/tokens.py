@@ -67,6 +67,15 @@ def revoke_of_run(tx: Transaction, run_id: str) -> None:
     )
 
 
+def revoke_of_agent(tx: Transaction, agent_id: str) -> None:
+    """End the long-lived tokens of an agent, not those of its runs. Harmless to repeat."""
+    tx.execute(
+        tokens.update()
+        .where(tokens.c.agent_id == agent_id, tokens.c.run_id.is_(None), tokens.c.revoked_at.is_(None))
+        .values(revoked_at=tx.now())
+    )
+
+
 def extend_of_run(tx: Transaction, run_ids: Iterable[str], *, expires_at: datetime) -> None:
     """Keep the tokens of running runs alive; called with each renewal of their leases."""
     tx.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dorkos.events import EventFeed
+from dorkos.mesh.service import MeshService
 from dorkos.operation import Operation
 from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
@@ -19,9 +20,12 @@ from dorkos.server.auth import Authenticate, Gate, caller_of_request
 from dorkos.server.faults import Faults, http_refusal
 from dorkos.server.follow import output_endpoint
 from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
+from dorkos.server.mcp.endpoint import PATH as MCP_PATH
+from dorkos.server.mcp.endpoint import McpEndpoint
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.paths import OTHER_PATHS
 from dorkos.server.rest import endpoint_of, in_order
+from dorkos.server.search import search_endpoint
 from dorkos.server.sse import KEEPALIVE_S, Seats, StreamLimits
 from dorkos.server.stream import Source, events_endpoint, messages_endpoint
 from dorkos.server.system import SystemService
@@ -58,7 +62,11 @@ def create_app(
     for operation in in_order(operations):
         answer = endpoint_of(operation, served[operation.part], max_body_bytes=settings.max_body_bytes)
         app.add_route(operation.path, answer, methods=[operation.method])
-    _add_followers(app, {operation.name: operation for operation in operations}, served, source, system)
+    mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
+    # Without sessions there is nothing that a GET could follow or a DELETE could end.
+    app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
+    named = {operation.name: operation for operation in operations}
+    _add_followers(app, named, served, source=source, system=system, settings=settings)
     app.add_middleware(Gate, authenticate=authenticate, host=settings.host)
     app.add_middleware(Faults)  # Added last, it stands outermost.
     return app
@@ -68,18 +76,26 @@ def _add_followers(
     app: FastAPI,
     named: Mapping[str, Operation[Any, Any, Any]],
     parts: Mapping[str, object],
+    *,
     source: Source,
     system: SystemService,
+    settings: ServerSettings,
 ) -> None:
     """The streams that follow what an operation shows."""
-    output, run, message = (
-        named.get(name) for name in ("pulse.runs.output", "pulse.runs.get", "relay.message")
+    output, run, message, discover = (
+        named.get(name) for name in ("pulse.runs.output", "pulse.runs.get", "relay.message", "mesh.discover")
     )
     if output is not None and run is not None:
         endpoint = output_endpoint(output, run, parts["pulse"], feed=source.feed, limits=source.limits)
         app.add_route(f"{output.path}/stream", endpoint)
     if message is not None:
         app.add_route("/api/relay/stream", messages_endpoint(source, message, parts["relay"], system.clock))
+    if discover is not None:
+        mesh = cast("MeshService", parts[discover.part])
+        endpoint = search_endpoint(
+            discover, mesh, limits=source.limits, max_body_bytes=settings.max_body_bytes
+        )
+        app.add_route(f"{discover.path}/stream", endpoint, methods=["POST"])
 
 
 class _Api(FastAPI):

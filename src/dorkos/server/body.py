@@ -22,7 +22,7 @@ async def read_object(request: Request, *, limit: int) -> dict[str, object]:
     Raises `body_too_large` as soon as it is known, so that memory holds at most `limit` bytes and what
     arrived with them; `invalid_json` and `invalid_text` as `parse_json` does.
     """
-    body = await _read(request, limit)
+    body = await read_bytes(request, limit=limit)
     if not body.strip():
         return {}
     value = parse_json(body)
@@ -35,7 +35,8 @@ async def read_object(request: Request, *, limit: int) -> dict[str, object]:
     return value
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def read_bytes(request: Request, *, limit: int) -> bytes:
+    """The body as it is. Raises `body_too_large` as soon as it is known."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit)

@@ -47,7 +47,7 @@ class Faults:
         except Exception as fault:
             if scope["type"] != "http":
                 raise
-            response = refusal(_as_refusal(fault, scope))
+            response = refusal(as_refusal(fault, f"{scope['method']} {scope['path']}"))
             if not begun:
                 await response(scope, receive, send)
 
@@ -73,12 +73,12 @@ async def http_refusal(request: Request, fault: Exception) -> Response:
     return refusal(DorkError(ErrorCode.VALIDATION_FAILED, f"{asked} was refused: {fault.detail}"))
 
 
-def _as_refusal(fault: Exception, scope: Scope) -> DorkError:
+def as_refusal(fault: Exception, asked: str) -> DorkError:
+    """What the caller is told of `fault`; what is our own fault goes to the log with what was asked."""
     if isinstance(fault, DorkError):
         return fault
     fault_id = new_id()
-    asked = f"{scope['method']} {scope['path']}"[:_SHOWN_MAX]
-    log.error("fault %s while answering %s", fault_id, asked, exc_info=fault)
+    log.error("fault %s while answering %s", fault_id, asked[:_SHOWN_MAX], exc_info=fault)
     return DorkError(
         ErrorCode.INTERNAL_ERROR,
         "DorkOS failed to answer this request; the fault is its own.",

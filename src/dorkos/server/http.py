@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ log = logging.getLogger("dorkos.server")
 # Short requests get this long to finish; what is left then is cancelled.
 _GRACE_S = 2
 _STOP_WITHIN_S = 2.8
+# What was cut off needs a few turns of the loop to say so, before its connection is closed under it.
+_LAST_WORDS_S = 0.2
 _BACKLOG = 2048
 
 
@@ -37,6 +40,7 @@ class HttpServer:
         self._stopping = asyncio.Event()
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._answering: set[asyncio.Task[Any]] = set()
         self.url = ""
 
     async def start(self) -> None:
@@ -71,12 +75,18 @@ class HttpServer:
         self._server.force_exit = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=_LAST_WORDS_S)
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()  # Clients that do not read what they asked for.
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application; to a stream, the stopping of the server looks like its client going away."""
         complete = begun = False
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
         async def receive_until_stopped() -> Message:
             nonlocal complete

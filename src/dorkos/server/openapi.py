@@ -87,7 +87,7 @@ def _entry(operation: Operation[Any, Any, Any], schemas: Schemas, models: Schema
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": list(operation.tags or (operation.part,)),
-        "x-scope": operation.scope.value,
+        **({} if operation.scope is None else {"x-scope": operation.scope.value}),
         "parameters": parameters,
         "responses": {
             str(operation.status): {

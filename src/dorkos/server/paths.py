@@ -91,6 +91,49 @@ OTHER_PATHS: dict[str, Any] = {
         _parameter("after", "query", "The `seq` after which to begin; without it, at the start."),
         _parameter("Last-Event-ID", "header", "The same for a client that reconnects; wins over `after`."),
     ),
+    "/api/mesh/discover/stream": {
+        "post": {
+            "operationId": "mesh.discover.stream",
+            "summary": "The same as `mesh.discover`, told as it goes: `candidate` and `problem` as they are "
+            "found, `progress` {directories, waiting, candidates, problems}, at last `end` with the same and "
+            "{truncated, truncatedBy}, or `refused` {error, code}. Whoever goes away ends the search",
+            "tags": ["server"],
+            "parameters": [],
+            "requestBody": {
+                "required": False,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "properties": {
+                                "roots": {"type": "array", "items": _TEXT},
+                                "maxDepth": {"type": "integer"},
+                            },
+                        }
+                    }
+                },
+            },
+            "responses": {"200": _answer("Findings.", _STREAM, _EVENT_STREAM), "default": REFUSED},
+        }
+    },
+    "/mcp": {
+        "post": {
+            "operationId": "mcp",
+            "summary": "The tools for agents: Model Context Protocol over Streamable HTTP, one JSON-RPC "
+            "message a request, no sessions",
+            "tags": ["server"],
+            "parameters": [],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            "responses": {
+                "200": _answer("The answer to a request.", {"type": "object"}),
+                "202": {"description": "A notification was taken.", "content": {}},
+                "default": REFUSED,
+            },
+        }
+    },
     "/api/openapi.json": _get(
         "openapi", "This document", {"200": _answer("OpenAPI 3.1.", {"type": "object"})}
     ),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from dorkos.clock import iso
+from dorkos.db.backup_facts import BackupFacts
 from dorkos.identity.model import Caller
-from dorkos.operation import Nothing, Operation, Wire
+from dorkos.operation import McpTool, Nothing, NoTool, Operation, Wire
+from dorkos.server.fleet import FleetStatus, fleet_status
 from dorkos.server.system import SystemService
 from dorkos.vocabulary import Scope
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class _PartStatus(Wire):
@@ -45,6 +52,19 @@ class MeshStatus(_PartStatus):
     denials: int
 
 
+class BackupStatus(_PartStatus):
+    """Backups of the database. A PostgreSQL is backed up by its own tools, of which nothing is known here.
+
+    `problem` says why the last backup, or its rehearsal, failed; null again after the next that does not.
+    """
+
+    made_by: Literal["dorkos", "pg_dump"]
+    newest: str | None
+    newest_at: str | None
+    rehearsed_at: str | None
+    problem: str | None
+
+
 class NodeStatus(Wire):
     """The server process that answers."""
 
@@ -72,6 +92,8 @@ class Status(Wire):
     node: NodeStatus
     database: DatabaseSummary
     event_cursor: str
+    backups: BackupStatus
+    fleet: FleetStatus
     pulse: PulseStatus
     relay: RelayStatus
     mesh: MeshStatus
@@ -96,10 +118,52 @@ class DatabaseStatus(Wire):
     migrations: list[AppliedMigration]
 
 
+class Pong(Wire):
+    """The answer of whoever is there."""
+
+    status: Literal["pong"] = "pong"
+    timestamp: str
+    server: Literal["dorkos"] = "dorkos"
+
+
+class ServerInfoArguments(Wire):
+    """How much to tell."""
+
+    include_uptime: bool = Field(default=False, alias="include_uptime")
+
+
+class ServerInfo(Wire):
+    """The product, and what it has to do. `port` is null where no server listens."""
+
+    product: Literal["DorkOS"] = "DorkOS"
+    port: int | None
+    version: str
+    uptime_seconds: int | None = Field(default=None, alias="uptime_seconds", exclude_if=_is_none)
+    pulse: PulseStatus
+    relay: RelayStatus
+    mesh: MeshStatus
+
+
+def _server_info(given: ServerInfoArguments, status: Status) -> ServerInfo:
+    url = (status.model_extra or {}).get("url")
+    return ServerInfo(
+        port=urlsplit(url).port if isinstance(url, str) else None,
+        version=status.version,
+        uptime_seconds=int(status.uptime_seconds) if given.include_uptime else None,
+        pulse=status.pulse,
+        relay=status.relay,
+        mesh=status.mesh,
+    )
+
+
+async def _ping(system: SystemService, _caller: Caller, _asked: Nothing) -> Pong:
+    return Pong(timestamp=iso(system.clock.now()))
+
+
 async def _status(system: SystemService, _caller: Caller, _asked: Nothing) -> Status:
     facts, counts = await system.database(), await system.counts()
     extra = dict(system.describe())
-    parts = {name: _mapping(extra.pop(name, {})) for name in ("pulse", "relay", "mesh")}
+    parts = {name: _mapping(extra.pop(name, {})) for name in ("backups", "pulse", "relay", "mesh")}
     return Status(
         version=system.version,
         started_at=iso(system.started_at),
@@ -107,6 +171,8 @@ async def _status(system: SystemService, _caller: Caller, _asked: Nothing) -> St
         node=NodeStatus(id=system.node.id, host=system.node.host, pid=system.node.pid),
         database=DatabaseSummary(dialect=facts.dialect, location=facts.location, size_bytes=facts.size_bytes),
         event_cursor=str(system.feed.head),
+        fleet=fleet_status(await system.fleet()),
+        backups=_backups(system.dialect, await system.backups(), parts["backups"]),
         pulse=PulseStatus(
             schedules=counts.schedules,
             runs_queued=counts.runs_queued,
@@ -141,6 +207,21 @@ async def _database_status(system: SystemService, _caller: Caller, _asked: Nothi
     )
 
 
+def _backups(dialect: str, facts: BackupFacts, settings: dict[str, Any]) -> BackupStatus:
+    made, rehearsed = facts.made, facts.rehearsed
+    problem = facts.failed.problem if facts.failed else None
+    if problem is None and rehearsed is not None and not rehearsed.ok:
+        problem = f"{rehearsed.file} cannot be restored: {rehearsed.problem}"
+    return BackupStatus(
+        made_by="dorkos" if dialect == "sqlite" else "pg_dump",
+        newest=made.file if made else None,
+        newest_at=_iso(made.at if made else None),
+        rehearsed_at=_iso(rehearsed.at if rehearsed else None),
+        problem=problem,
+        **settings,
+    )
+
+
 def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else iso(instant)
 
@@ -152,6 +233,19 @@ def _mapping(value: object) -> dict[str, Any]:
 
 SYSTEM: tuple[Operation[Any, Any, Any], ...] = (
     Operation(
+        name="ping",
+        summary="Whether somebody is there who knows the token",
+        part="system",
+        method="GET",
+        path="/api/ping",
+        scope=None,
+        input=Nothing,
+        answer=Pong,
+        handler=_ping,
+        tags=("system",),
+        mcp=McpTool("ping", "Ask whether DorkOS is there.", read_only=True),
+    ),
+    Operation(
         name="status",
         summary="The system at a glance",
         part="system",
@@ -161,6 +255,15 @@ SYSTEM: tuple[Operation[Any, Any, Any], ...] = (
         input=Nothing,
         answer=Status,
         handler=_status,
+        mcp=McpTool(
+            "get_server_info",
+            "Show which DorkOS this is and what it has to do.",
+            read_only=True,
+            input=ServerInfoArguments,
+            ask=lambda _given: Nothing(),
+            answer=ServerInfo,
+            present=_server_info,
+        ),
         tags=("system",),
     ),
     Operation(
@@ -173,6 +276,7 @@ SYSTEM: tuple[Operation[Any, Any, Any], ...] = (
         input=Nothing,
         answer=DatabaseStatus,
         handler=_database_status,
+        mcp=NoTool("It is for whoever runs the server: `dorkos db status` shows it."),
         tags=("system",),
     ),
 )

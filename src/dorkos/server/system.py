@@ -10,14 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from dorkos.clock import Clock
+from dorkos.db.backup_facts import BackupFacts, read_backup_facts
 from dorkos.db.database import Database
 from dorkos.db.schema.mesh import agent_denials, agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.db.schema.relay import relay_dead_letters, relay_endpoints
 from dorkos.db.schema.system import events, schema_ledger
 from dorkos.events import EventFeed
+from dorkos.fleet import Fleet, read
 from dorkos.node import Node
-from dorkos.vocabulary import RunState
+from dorkos.vocabulary import RunState, ScheduleStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class DatabaseFacts:
 class SystemService:
     """Answers about the running system. `describe` gives what only the composition root knows.
 
-    Its entries `pulse`, `relay` and `mesh` are mappings that are shown with those parts; other entries
-    are shown beside them.
+    Its entries `backups`, `pulse`, `relay` and `mesh` are mappings that are shown with those parts; other
+    entries are shown beside them.
     """
 
     def __init__(
@@ -97,9 +99,17 @@ class SystemService:
         """All counts from one snapshot."""
         return await self._database.read(_counts)
 
+    async def backups(self) -> BackupFacts:
+        """What is remembered of backups."""
+        return await self._database.read(read_backup_facts)
+
     async def database(self) -> DatabaseFacts:
         """What the database says of itself."""
         return await self._database.read(_facts)
+
+    async def fleet(self) -> Fleet:
+        """Whether work may start at all."""
+        return await self._database.read(read)
 
     async def newest_event(self) -> int:
         """The newest position in the database, whether or not this server has seen it; 0 if there is none."""
@@ -115,7 +125,11 @@ def _counts(connection: sa.Connection) -> Counts:
             _count(pulse_schedules, alive).label("schedules"),
             _count(pulse_runs, pulse_runs.c.status == RunState.QUEUED).label("runs_queued"),
             _count(pulse_runs, pulse_runs.c.status == RunState.RUNNING).label("runs_running"),
-            sa.select(sa.func.min(pulse_schedules.c.next_due_at)).scalar_subquery().label("next_due_at"),
+            sa.select(sa.func.min(pulse_schedules.c.next_due_at))
+            # One that is paused or waits for approval has a next instant too, but no run there.
+            .where(pulse_schedules.c.status == ScheduleStatus.ACTIVE)
+            .scalar_subquery()
+            .label("next_due_at"),
             _count(relay_endpoints, is_open).label("endpoints"),
             # A sum of bigint is numeric on PostgreSQL.
             sa.select(

@@ -1,0 +1,100 @@
+"""`POST /mcp`: Streamable HTTP. What is checked here holds before the SDK sees a byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.operation import Operation
+from dorkos.server.body import read_bytes
+from dorkos.server.mcp.messages import asks_without_an_id, handshake_or_cancellation, message_in
+from dorkos.server.mcp.waits import Waits, naming
+
+if TYPE_CHECKING:
+    from dorkos.server.mcp.protocol import Protocol
+
+PATH = "/mcp"
+_INVALID_REQUEST = -32600  # JSON-RPC's number for what is JSON and no request.
+
+
+class McpEndpoint:
+    """ASGI application; see the module. Host, Origin and token were looked at by the gate in front of it."""
+
+    def __init__(
+        self,
+        operations: Sequence[Operation[Any, Any, Any]],
+        parts: Mapping[str, object],
+        *,
+        version: str,
+        max_body_bytes: int,
+    ) -> None:
+        """Nothing is imported yet."""
+        self._operations = operations
+        self._parts = parts
+        self._version = version
+        self._max_body_bytes = max_body_bytes
+        self._waits = Waits()
+        self._loading = asyncio.Lock()
+        self._protocol: Protocol | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises `body_too_large` as soon as that is known."""
+        request = Request(scope, receive)
+        body = await read_bytes(request, limit=self._max_body_bytes)
+        message = message_in(body)
+        if asks_without_an_id(message):
+            await _no_id()(scope, receive, send)
+            return
+        match handshake_or_cancellation(message):
+            case ("initialize", _):
+                send = naming(send)
+            case ("notifications/cancelled", request_id):
+                self._waits.break_off(request, request_id)
+        protocol = await self._loaded()
+        await protocol.answer(scope, _replayed(body, receive), send)
+
+    async def _loaded(self) -> Protocol:
+        async with self._loading:
+            if self._protocol is None:
+                # A third of a second of imports, during which other requests are answered.
+                self._protocol = await asyncio.to_thread(self._load)
+            return self._protocol
+
+    def _load(self) -> Protocol:
+        from dorkos.server.mcp.protocol import Protocol
+        from dorkos.server.mcp.tools import tools_of
+
+        return Protocol(
+            tools_of(self._operations),
+            self._parts,
+            self._waits,
+            version=self._version,
+            max_body_bytes=self._max_body_bytes,
+        )
+
+
+def _no_id() -> JSONResponse:
+    """The SDK would take such a request for a notification, answer 202 and drop it."""
+    refusal = DorkError(
+        ErrorCode.VALIDATION_FAILED,
+        "A request must have an `id` that is a text or a whole number.",
+        hint="Only `notifications/…` come without an id, and they are not answered.",
+    )
+    error = {"code": _INVALID_REQUEST, "message": refusal.message, "data": refusal.body()}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=400)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then what comes: the client going away, or the server stopping."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay

@@ -1,0 +1,291 @@
+"""The tools as agents use them: the official client against the whole program, over HTTP and over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+import dorkos
+from tests.e2e.mcp_tour import Tour
+from tests.server_process import ServerProcess
+
+ERAS = ("legacy", "auto")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A running server of this test's own."""
+    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder within the boundary."""
+    folder = tmp_path / "projects"
+    folder.mkdir()
+    return folder
+
+
+@asynccontextmanager
+async def over_http(server: ServerProcess, mode: str = "auto") -> AsyncGenerator[Client]:
+    """A client of the server, as the operator."""
+    headers = {"Authorization": f"Bearer {server.token}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+        transport = streamable_http_client(f"{server.url}/mcp", http_client=http)
+        async with Client(transport, mode=mode) as client:
+            yield client
+
+
+@asynccontextmanager
+async def over_stdio(server: ServerProcess, mode: str = "auto", **more: str) -> AsyncGenerator[Client]:
+    """A client of `dorkos mcp`, which finds the server by its data directory."""
+    environment = {name: value for name, value in server.environment.items() if name != "DORKOS_URL"}
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "dorkos", "mcp"], env={**environment, **more}
+    )
+    async with Client(stdio_client(command), mode=mode) as client:
+        yield client
+
+
+async def subject_of(client: Client) -> str:
+    """As whom the server takes the client, by a message to nobody."""
+    sent = await client.call_tool("relay_send", {"subject": "relay.human.nobody", "payload": 1})
+    message_id = sent.structured_content["messageId"]
+    found = await client.call_tool("relay_get_message", {"id": message_id})
+    subject: str = found.structured_content["from"]
+    return subject
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_every_tool_works_over_http(server: ServerProcess, folder: Path, mode: str) -> None:
+    """With real data, in both eras of the protocol; every answer follows its schema."""
+    async with over_http(server, mode) as client:
+        await Tour(client, folder).everything(live=True)
+    assert server.stop() == 0
+    assert "Traceback" not in "".join(server.output)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_every_tool_works_over_stdio(server: ServerProcess, folder: Path, mode: str) -> None:
+    """The same, through `dorkos mcp` to the running server."""
+    async with over_stdio(server, mode) as client:
+        await Tour(client, folder).everything(live=True)
+
+
+async def test_the_tools_work_without_a_server(server: ServerProcess, folder: Path) -> None:
+    """What needs none; a server that is started in between is found, and sees all that was done."""
+    server.stop()
+    async with over_stdio(server) as client:
+        tour = Tour(client, folder)
+        await tour.everything(live=False)
+        assert (await tour.call("get_server_info"))["port"] is None
+        created = await tour.call("create_schedule", name="a", prompt="b", command=["true"])
+        server.start()
+        assert (await tour.call("get_server_info"))["port"] == int(server.url.rsplit(":", 1)[1])
+        assert (await tour.call("trigger_schedule", id=created["schedule"]["id"]))["runId"]
+
+
+async def test_two_clients_without_a_server_take_turns(server: ServerProcess) -> None:
+    """The data directory is held for a call, not for a conversation."""
+    server.stop()
+
+    async def ten(client: Client, mailbox: str) -> None:
+        await client.call_tool("relay_register_endpoint", {"subject": mailbox})
+        sent = [client.call_tool("relay_send", {"subject": mailbox, "payload": n}) for n in range(10)]
+        assert [result.structured_content["deliveredTo"] for result in await asyncio.gather(*sent)] == [
+            1
+        ] * 10
+
+    async with over_stdio(server) as one, over_stdio(server, "legacy") as other:
+        await asyncio.gather(ten(one, "relay.human.kim"), ten(other, "relay.human.lee"))
+        listed = await one.call_tool("relay_list_messages", {})
+        assert len(listed.structured_content["messages"]) == 20
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_client_outlives_a_restart_of_the_server(tmp_path: Path, mode: str) -> None:
+    """A crash of it, too: the next call works without a new handshake, since no session was lost."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    fixed = {"DORKOS_PORT": str(port)}
+    with ServerProcess(tmp_path / "home", boundary=tmp_path, environment=fixed) as server:
+        async with over_http(server, mode) as web, over_stdio(server, mode) as piped:
+            for client in (web, piped):
+                assert not (await client.call_tool("ping", {})).is_error
+            server.kill()
+            # No server is no obstacle to this one: it opens what the dead one left.
+            assert not (await piped.call_tool("ping", {})).is_error
+            server.start()
+            for client in (web, piped):
+                assert not (await client.call_tool("ping", {})).is_error
+
+
+async def test_over_stdio_the_server_may_come_back_elsewhere(server: ServerProcess) -> None:
+    """Its address is looked up for each request."""
+    async with over_stdio(server) as client:
+        before = (await client.call_tool("get_server_info", {})).structured_content["port"]
+        server.stop()
+        server.start()
+        after = (await client.call_tool("get_server_info", {})).structured_content["port"]
+    assert (f":{before}" in server.url, f":{after}" in server.url) == (before == after, True)
+
+
+def answers_over_stdio(environment: Mapping[str, str], *requests: Mapping[str, object]) -> list[Any]:
+    """What `dorkos mcp` answers to these requests; at the end of its input it has to end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dorkos", "mcp"],
+        input="\n".join(json.dumps({"jsonrpc": "2.0", **request}) for request in requests),
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def test_over_stdio_the_person_is_the_operator(server: ServerProcess) -> None:
+    """By the token in the data directory."""
+    async with over_stdio(server) as client:
+        assert await subject_of(client) == "relay.human.operator"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"DORKOS_TOKEN": "dork_wrong"}, "token_invalid"),
+        ({"DORKOS_TOKEN": ""}, "token_missing"),
+        ({"DORKOS_RUN_ID": "01JNA0000000000000000000AA"}, "token_missing"),
+    ],
+    ids=["wrong", "empty", "a run without one"],
+)
+def test_over_stdio_a_credential_that_fails_is_never_the_operators(
+    server: ServerProcess, more: dict[str, str], code: str
+) -> None:
+    """Neither with a server nor without one; each request is told why."""
+    environment = {name: value for name, value in server.environment.items() if name != "DORKOS_URL"} | more
+    for _ in range(2):
+        [answer] = answers_over_stdio(environment, {"id": "a", "method": "tools/list"})
+        assert (answer["id"], answer["error"]["data"]["code"]) == ("a", code)
+        assert answer["error"]["data"]["hint"] in answer["error"]["message"]
+        server.stop()
+
+
+# A run's environment is clean, so this program would not find a checkout by itself.
+_PACKAGE = str(Path(dorkos.__file__).parents[1])
+_AGENT = f"""if True:
+    import json, os, subprocess, sys
+
+    def ask(number, method, **params):
+        return json.dumps({{"jsonrpc": "2.0", "id": number, "method": method, "params": params}})
+
+    lines = [
+        ask(0, "initialize", protocolVersion="2025-06-18", capabilities={{}},
+            clientInfo={{"name": "agent", "version": "1"}}),
+        ask(1, "tools/list"),
+        ask(2, "tools/call", name="relay_send", arguments={{"subject": "relay.human.kim", "payload": "hi"}}),
+        ask(3, "tools/call", name="create_schedule", arguments={{
+            "name": "sweep", "prompt": "Sweep.", "cron": "0 9 * * *", "command": ["true"],
+            "reason": "It is dusty."}}),
+        ask(4, "tools/call", name="create_schedule", arguments={{
+            "name": "secret", "prompt": "Do it.", "command": ["true"]}}),
+        ask(5, "tools/call", name="list_schedules", arguments={{}}),
+        ask(6, "tools/call", name="relay_send", arguments={{
+            "subject": "relay.human.kim", "payload": "hi", "from": "relay.human.operator"}}),
+    ]
+    done = subprocess.run([sys.executable, "-m", "dorkos", "mcp"], input="\\n".join(lines),
+        capture_output=True, text=True, env={{**os.environ, "PYTHONPATH": {_PACKAGE!r}}})
+    print(done.stdout, done.stderr, flush=True)
+"""
+
+
+async def test_an_agent_acts_as_itself_and_waits_for_approval(server: ServerProcess, folder: Path) -> None:
+    """From within its run: what it sends has its name, what it schedules waits, and the rest is refused."""
+    (folder / ".dork").mkdir()
+    entrypoint = [sys.executable, "-c", _AGENT]
+    manifest = {"name": "scout", "runtime": "command", "entrypoint": entrypoint}
+    (folder / ".dork" / "agent.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    async with over_http(server) as client:
+        tour = Tour(client, folder)
+        await tour.call("relay_register_endpoint", subject="relay.human.kim")
+        agent = (await tour.call("mesh_register", path=str(folder)))["agent"]
+        created = await tour.call("create_schedule", name="go", prompt="Go.", agentId=agent["id"])
+        run_id = (await tour.call("trigger_schedule", id=created["schedule"]["id"]))["runId"]
+        while not (await tour.call("get_run_output", id=run_id))["final"]:
+            pass
+        output = await tour.call("get_run_output", id=run_id)
+        schedules = (await tour.call("list_schedules"))["schedules"]
+        messages = (await tour.call("relay_inbox", endpoint_subject="relay.human.kim"))["messages"]
+
+    printed = "".join(chunk["text"] for chunk in output["chunks"])
+    answers: dict[int, Any] = {}
+    for line in filter(None, map(str.strip, printed.splitlines())):
+        answer = json.loads(line)
+        answers[answer["id"]] = answer["result"]
+    assert set(answers) == set(range(7)), printed
+    names = {tool["name"] for tool in answers[1]["tools"]}
+    assert {"relay_send", "relay_claim", "create_schedule", "ping"} <= names
+    assert not names & {"delete_schedule", "trigger_schedule", "mesh_register", "list_schedules"}
+
+    def code(number: int) -> str:
+        assert answers[number]["isError"]
+        found: str = json.loads(answers[number]["content"][0]["text"])["code"]
+        return found
+
+    assert (code(4), code(5), code(6)) == ("reason_required", "forbidden", "sender_mismatch")
+    [message] = messages
+    assert (message["from"], message["payload"], message["runId"]) == (agent["subject"], "hi", run_id)
+    assert answers[3]["structuredContent"]["note"].startswith("It waits for approval")
+    [proposed] = [schedule for schedule in schedules if schedule["id"] != created["schedule"]["id"]]
+    assert (proposed["name"], proposed["status"], proposed["createdBy"], proposed["reason"]) == (
+        "sweep",
+        "pending_approval",
+        agent["subject"],
+        "It is dusty.",
+    )
+    assert proposed["nextRun"] is None
+
+
+def test_the_bridge_ends_with_its_client(server: ServerProcess) -> None:
+    """At the end of input, after the answers that were owed."""
+    ping = {"id": 1, "method": "tools/call", "params": {"name": "ping", "arguments": {}}}
+    [answer] = answers_over_stdio(server.environment, ping)
+    assert answer["result"]["structuredContent"]["status"] == "pong"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_bridge_ends_when_told_to(server: ServerProcess, how: signal.Signals) -> None:
+    """Also while its client says nothing, and without a word about it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "dorkos", "mcp"],
+        env=server.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as bridge:
+        assert bridge.stdin is not None
+        assert bridge.stdout is not None
+        bridge.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+        bridge.stdin.flush()
+        assert json.loads(bridge.stdout.readline())["id"] == 1
+        bridge.send_signal(how)
+        assert bridge.wait(timeout=30) in (130, -signal.SIGTERM)
+        assert bridge.stderr is not None
+        assert bridge.stderr.read() == b""
