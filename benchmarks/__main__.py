@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import start
+from benchmarks import discovery, kit, reading, schedules, start
 
 
 def main() -> None:
     """Run every benchmark."""
-    for row in start.rows():
+    for row in (*start.rows(), *kit.rows(), *discovery.rows(), *schedules.rows(), *reading.rows()):
         print(row)
 
 

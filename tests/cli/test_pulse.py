@@ -274,3 +274,44 @@ def test_an_empty_id_is_refused_before_it_is_sent(dorkos: Dorkos) -> None:
     """It would ask for the list instead."""
     done: Any = dorkos("pulse", "show", "", "--json")
     assert (done.code, done.json["code"]) == (2, "usage")
+
+
+def test_a_schedule_that_needs_attention_says_why(scripted: ScriptedServer, home: Path) -> None:
+    """In the table by its state, and below it with the reason."""
+    row = {
+        "id": "01M85CX6A97BDANPNW2TCFCGDT",
+        "name": "noon",
+        "cron": "every day at noon",
+        "enabled": True,
+        "status": "paused",
+        "state": "needs_attention",
+        "statusReason": "'every day at noon' is not a cron expression.",
+        "nextRun": None,
+    }
+    scripted.answer([row])
+    environment = {"DORK_HOME": str(home), "DORKOS_URL": scripted.url, "DORKOS_TOKEN": "t"}
+    done = call("pulse", "list", environment=environment)
+
+    assert done.code == 0
+    assert "needs_attention" in done.out
+    assert "noon needs attention, so it does not fire: 'every day at noon' is not" in done.out
+
+
+def test_a_schedule_without_an_outcome_in_time_says_so(scripted: ScriptedServer, home: Path) -> None:
+    """Below the table, with the instant that it is about."""
+    row = {
+        "id": "01M85CX6A97BDANPNW2TCFCGDT",
+        "name": "noon",
+        "cron": "0 12 * * *",
+        "enabled": True,
+        "status": "active",
+        "state": "active",
+        "statusReason": None,
+        "nextRun": None,
+        "alarm": "2026-03-02T12:00:00.000Z",
+    }
+    scripted.answer([row])
+    environment = {"DORK_HOME": str(home), "DORKOS_URL": scripted.url, "DORKOS_TOKEN": "t"}
+    done = call("pulse", "list", environment=environment)
+    assert done.code == 0
+    assert "noon has no outcome in time of" in done.out

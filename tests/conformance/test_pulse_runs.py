@@ -13,7 +13,7 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.tokens import caller_of
 from dorkos.ids import new_id
-from dorkos.pulse.model import Outcome, OutputChunk, Run, ScheduleDraft
+from dorkos.pulse.model import Cancellation, Outcome, OutputChunk, Run, ScheduleDraft
 from dorkos.vocabulary import (
     OutputStream,
     RunReason,
@@ -21,7 +21,7 @@ from dorkos.vocabulary import (
     RunTrigger,
     ScheduleStatus,
 )
-from tests.pulse.workshop import ACTOR, LEASE, Request, Workshop, a_node, hours, workshop
+from tests.pulse.workshop import ACTOR, LEASE, Request, Workshop, a_node, author, hours, workshop
 
 DONE = Outcome(RunState.COMPLETED, exit_code=0, output="done")
 
@@ -211,7 +211,7 @@ async def test_a_released_run_waits_again(shop: Workshop) -> None:
 async def test_a_waiting_run_is_cancelled_at_once(shop: Workshop) -> None:
     """It never starts; cancelling it again is refused as already finished."""
     run_id = await shop.queued("true")
-    assert await shop.store.cancel_run(run_id, actor=ACTOR) is RunState.CANCELLED
+    assert await shop.store.cancel_run(run_id, actor=ACTOR) is Cancellation.FINISHED
     assert await shop.claimed() == []
     run = await shop.store.get_run(run_id)
     assert (run.status, run.reason) == (RunState.CANCELLED, RunReason.CANCEL_REQUESTED)
@@ -220,14 +220,17 @@ async def test_a_waiting_run_is_cancelled_at_once(shop: Workshop) -> None:
     assert refusal.value.code is ErrorCode.RUN_NOT_ACTIVE
 
 
-async def test_a_running_run_is_asked_to_stop(shop: Workshop) -> None:
-    """It stays running until its server ended it; asking twice is one event."""
+async def test_a_running_run_is_asked_to_stop(shop: Workshop, clock: ManualClock) -> None:
+    """It stays running until its server ended it; asking twice is one event. Of a server that gives no sign
+    of life any more the answer promises nothing."""
     run_id = await shop.queued("true")
     (claim,) = await shop.claimed()
     for _ in range(2):
-        assert await shop.store.cancel_run(run_id, actor=ACTOR) is RunState.RUNNING
+        assert await shop.store.cancel_run(run_id, actor=ACTOR) is Cancellation.STOPPING
     assert (await shop.store.get_run(run_id)).status is RunState.RUNNING
     assert await shop.store.renew_leases([claim.lease_token], lease=LEASE) == {run_id: True}
+    clock.advance(LEASE)
+    assert await shop.store.cancel_run(run_id, actor=ACTOR) is Cancellation.UNCONFIRMED
     assert len(await shop.events("pulse.run.cancel_requested")) == 1
 
 
@@ -259,7 +262,7 @@ async def test_a_later_edit_does_not_change_a_waiting_run(shop: Workshop) -> Non
     """A run does what the schedule said when the run was made."""
     made = await shop.schedule()
     run_id = await shop.store.trigger_run(made.id, actor=ACTOR)
-    await shop.pulse.update_schedule(made.id, {"prompt": "other", "command": ("false",)}, actor=ACTOR)
+    await shop.pulse.update_schedule(made.id, {"prompt": "other", "command": ("false",)}, author=author())
     run = await shop.store.get_run(run_id)
     assert (run.prompt, run.command) == (made.prompt, made.command)
 
@@ -334,7 +337,7 @@ async def test_what_does_not_fit_in_text_is_not_lost(shop: Workshop) -> None:
     """Prompts and output with every kind of character come back equal on both engines."""
     odd = "ü✓😀 \\ ' \" \n\t\x7f\u2028"
     made = await shop.pulse.create_schedule(
-        ScheduleDraft(name=odd.strip(), prompt=odd, command=("echo", odd)), actor=ACTOR
+        ScheduleDraft(name=odd.strip(), prompt=odd, command=("echo", odd)), author=author()
     )
     run: Run = await shop.store.get_run(await shop.store.trigger_run(made.id, actor=ACTOR))
     assert (run.prompt, run.command) == (odd, ("echo", odd))

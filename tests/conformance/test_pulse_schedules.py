@@ -14,8 +14,16 @@ from dorkos.db.database import Database
 from dorkos.db.schema.pulse import pulse_schedules
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.pulse.model import Schedule
-from dorkos.vocabulary import RunReason, RunState, ScheduleStatus, SlotReason, Verdict
-from tests.pulse.workshop import ACTOR, HOURLY, LEASE, Workshop, hours, workshop
+from dorkos.vocabulary import (
+    CatchUpPolicy,
+    OverlapPolicy,
+    RunReason,
+    RunState,
+    ScheduleStatus,
+    SlotReason,
+    Verdict,
+)
+from tests.pulse.workshop import ACTOR, HOURLY, LEASE, Workshop, author, hours, workshop
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ async def refused(shop: Workshop, code: ErrorCode, **changes: Any) -> DorkError:
 
 async def edit(shop: Workshop, schedule: Schedule, **changes: Any) -> Schedule:
     """The schedule after an edit."""
-    return await shop.pulse.update_schedule(schedule.id, changes, actor=ACTOR)
+    return await shop.pulse.update_schedule(schedule.id, changes, author=author())
 
 
 async def test_a_schedule_comes_back_as_it_was_made(shop: Workshop, clock: ManualClock) -> None:
@@ -118,10 +126,13 @@ async def test_a_clock_that_jumped_back_is_no_second_chance(shop: Workshop, cloc
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"status": ScheduleStatus.PAUSED}, {"cron": None}])
-async def test_what_does_not_fire_has_no_next_instant(shop: Workshop, changes: dict[str, Any]) -> None:
-    """Switched off, paused, on demand: nothing is ever due."""
+async def test_what_does_not_fire_has_no_next_run(shop: Workshop, changes: dict[str, Any]) -> None:
+    """Switched off, paused, on demand: no run is announced. Only the paused one is still decided."""
     made = await shop.schedule()
-    assert (await edit(shop, made, **changes)).next_due_at is None
+    edited = await edit(shop, made, **changes)
+    assert edited.next_run_at is None
+    assert (edited.next_due_at is None) == ("status" not in changes)
+    assert (await shop.events("pulse.schedule.updated"))[-1][1]["nextRun"] is None
 
 
 async def test_switching_on_again_starts_from_now(shop: Workshop, clock: ManualClock) -> None:
@@ -242,3 +253,55 @@ def test_the_hourly_draft_is_what_these_tests_say() -> None:
     """The clock of these tests stands at a full hour, which they count on."""
     assert HOURLY.cron == "0 * * * *"
     assert ManualClock().now().minute == 0
+
+
+async def test_an_interval_keeps_its_beat(shop: Workshop, clock: ManualClock) -> None:
+    """Counted from its creation, also through edits of other things and a pause; a new one from its edit."""
+    made = await shop.schedule(cron=None, every_ms=3_600_000)
+    began = clock.now()
+    assert (made.anchor_at, made.next_due_at) == (began, began + timedelta(hours=1))
+    hours(clock, 2.5)
+    paused = await edit(shop, made, status=ScheduleStatus.PAUSED, prompt="new")
+    hours(clock, 1)
+    resumed = await edit(shop, paused, status=ScheduleStatus.ACTIVE)
+    assert (resumed.anchor_at, resumed.next_due_at) == (began, began + timedelta(hours=4))
+    other = await edit(shop, made, every_ms=1_800_000)
+    assert (other.anchor_at, other.next_due_at) == (clock.now(), clock.now() + timedelta(minutes=30))
+    cron = await edit(shop, made, every_ms=None, cron="0 * * * *")
+    assert (cron.anchor_at, cron.next_due_at) == (None, began + timedelta(hours=4))
+
+
+async def test_limits_that_would_never_count_are_refused(shop: Workshop) -> None:
+    """A cap without its policy, and a jitter as long as the interval, at creation and at an edit."""
+    await refused(shop, ErrorCode.VALIDATION_FAILED, max_active=2)
+    await refused(shop, ErrorCode.VALIDATION_FAILED, catch_up_max=2)
+    await refused(
+        shop, ErrorCode.VALIDATION_FAILED, cron=None, timezone=None, every_ms=60_000, jitter_ms=60_000
+    )
+    made = await shop.schedule(overlap=OverlapPolicy.ALLOW, max_active=2)
+    with pytest.raises(DorkError) as refusal:
+        await edit(shop, made, overlap=OverlapPolicy.QUEUE)
+    assert refusal.value.code is ErrorCode.VALIDATION_FAILED
+    assert (await edit(shop, made, overlap=OverlapPolicy.QUEUE, max_active=None)).max_active is None
+
+
+async def test_policies_come_back_as_they_were_made(shop: Workshop) -> None:
+    """Every field that a person decides is stored, and read back the same."""
+    made = await shop.schedule(
+        runtime="scripted",
+        overlap=OverlapPolicy.ALLOW,
+        max_active=3,
+        catch_up=CatchUpPolicy.ALL,
+        catch_up_window_ms=7_200_000,
+        catch_up_max=12,
+        jitter_ms=5000,
+        max_attempts=4,
+        retry_delay_ms=10_000,
+        repeatable=True,
+        idle_timeout_ms=60_000,
+        alarm_after_ms=600_000,
+        pause_after_failures=5,
+    )
+    assert await shop.store.get_schedule(made.id) == made
+    assert (await shop.store.list_schedules()) == [made]
+    assert (made.max_active, made.catch_up_max, made.repeatable) == (3, 12, True)

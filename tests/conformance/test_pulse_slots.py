@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
+from dorkos.fleet import Fleet
 from dorkos.pulse.planner import Once, plan
 from dorkos.pulse.slots import decide
 from dorkos.vocabulary import RunState, RunTrigger, SlotReason, Verdict
-from tests.pulse.workshop import ACTOR, Workshop, hours, workshop
+from tests.pulse.workshop import ACTOR, Workshop, author, hours, workshop
 
 
 @pytest.fixture
@@ -80,11 +81,9 @@ async def test_a_plan_made_from_an_old_cursor_is_dropped(shop: Workshop, clock: 
     hours(clock, 1)
     (due,) = await shop.store.due_schedules(clock.now(), limit=10)
     trigger = Once(clock.now())
-    first, second = (
-        decide(due.schedule, plan(trigger, made.decided_until, clock.now(), False)) for _ in range(2)
-    )
-    assert await shop.store.record_plans([first]) == 1
-    assert await shop.store.record_plans([second]) == 0
+    first, second = (decide(due.schedule, plan(trigger, made.decided_until, clock.now())) for _ in range(2))
+    assert await shop.store.record_plans([first], made_under=Fleet()) == 1
+    assert await shop.store.record_plans([second], made_under=Fleet()) == 0
     assert len(await shop.run_of(made)) == 1
 
 
@@ -93,9 +92,9 @@ async def test_a_plan_made_before_an_edit_is_dropped(shop: Workshop, clock: Manu
     made = await shop.schedule()
     hours(clock, 1)
     (due,) = await shop.store.due_schedules(clock.now(), limit=10)
-    stale = decide(due.schedule, plan(Once(clock.now()), made.decided_until, clock.now(), False))
-    await shop.pulse.update_schedule(made.id, {"prompt": "new"}, actor=ACTOR)
-    assert await shop.store.record_plans([stale]) == 0
+    stale = decide(due.schedule, plan(Once(clock.now()), made.decided_until, clock.now()))
+    await shop.pulse.update_schedule(made.id, {"prompt": "new"}, author=author())
+    assert await shop.store.record_plans([stale], made_under=Fleet()) == 0
     await shop.scheduler().work()
     (run,) = await shop.run_of(made)
     assert run.prompt == "new"
@@ -106,9 +105,9 @@ async def test_a_plan_for_a_deleted_schedule_is_dropped(shop: Workshop, clock: M
     made = await shop.schedule()
     hours(clock, 1)
     (due,) = await shop.store.due_schedules(clock.now(), limit=10)
-    stale = decide(due.schedule, plan(Once(clock.now()), made.decided_until, clock.now(), False))
+    stale = decide(due.schedule, plan(Once(clock.now()), made.decided_until, clock.now()))
     await shop.store.delete_schedule(made.id, actor=ACTOR)
-    assert await shop.store.record_plans([stale]) == 0
+    assert await shop.store.record_plans([stale], made_under=Fleet()) == 0
     assert await shop.run_of(made) == []
 
 
@@ -167,7 +166,7 @@ async def test_an_edit_begins_a_new_span(shop: Workshop, clock: ManualClock) -> 
     for _ in range(2):
         hours(clock, 1)
         await shop.scheduler().work()
-    await shop.pulse.update_schedule(made.id, {"prompt": "new"}, actor=ACTOR)
+    await shop.pulse.update_schedule(made.id, {"prompt": "new"}, author=author())
     hours(clock, 1)
     await shop.scheduler().work()
     assert [count for _, _, count in await verdicts(shop, made.id)] == [2, 1]

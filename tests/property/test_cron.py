@@ -28,6 +28,16 @@ PLACES = (
     # Midnight does not exist on the day of the change.
     (ZoneInfo("Africa/Cairo"), datetime(2026, 4, 23, 12, tzinfo=UTC)),
     (ZoneInfo("Asia/Beirut"), datetime(2026, 3, 28, 12, tzinfo=UTC)),
+    (ZoneInfo("America/Santiago"), datetime(2026, 9, 5, 12, tzinfo=UTC)),
+    (ZoneInfo("America/Sao_Paulo"), datetime(2018, 11, 3, 12, tzinfo=UTC)),
+    # Midnight comes twice.
+    (ZoneInfo("America/Sao_Paulo"), datetime(2018, 2, 17, 12, tzinfo=UTC)),
+    # The clocks go back in spring, by the zone's own reckoning.
+    (ZoneInfo("Europe/Dublin"), datetime(2026, 3, 28, 20, tzinfo=UTC)),
+    (ZoneInfo("Africa/Casablanca"), datetime(2026, 2, 14, 20, tzinfo=UTC)),
+    # Two hours of change.
+    (ZoneInfo("Antarctica/Troll"), datetime(2026, 3, 28, 20, tzinfo=UTC)),
+    (ZoneInfo("Antarctica/Troll"), datetime(2026, 10, 24, 20, tzinfo=UTC)),
     # A whole day does not exist.
     (ZoneInfo("Pacific/Apia"), datetime(2011, 12, 29, 12, tzinfo=UTC)),
     (ZoneInfo("Asia/Kathmandu"), datetime(2026, 3, 1, tzinfo=UTC)),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.relay.policy import collide
 from dorkos.relay.subjects import (
     SUBJECT_LENGTH_MAX,
     TOKENS_MAX,
@@ -57,6 +60,17 @@ def fault_of(text: str) -> ErrorCode | None:
 def test_matching_is_the_definition(subject: str, pattern: str) -> None:
     """For every subject and pattern the fast matcher and the definition agree."""
     assert matches(subject, pattern) == naive(subject.split("."), pattern.split("."))
+
+
+# Every subject that could tell two close patterns apart: they name no other token, and none is longer.
+_ALL = [".".join(tokens) for length in range(1, 7) for tokens in product("abc", repeat=length)]
+
+
+@given(CLOSE_PATTERNS, CLOSE_PATTERNS)
+def test_patterns_collide_if_a_subject_matches_both(one: str, other: str) -> None:
+    """Neither too many nor too few."""
+    shared = any(matches(subject, one) and matches(subject, other) for subject in _ALL)
+    assert collide(one, other) == collide(other, one) == shared
 
 
 @given(SUBJECTS)

@@ -37,7 +37,7 @@ def local(expression: str, zone: ZoneInfo, after: str, count: int) -> list[str]:
         ("5-1 * * * *", "minute"),
         ("² * * * *", "minute"),
         ("@reboot", "names no time"),
-        ("@every 5m", "not supported"),
+        ("@every 5m", "an interval"),
         ("@fortnightly", "not a known nickname"),
         ("0 0 15W * *", "nearest"),
         ("0 0 1 * +1", "leading `+`"),
@@ -76,6 +76,9 @@ def test_nicknames_are_due(nickname: str) -> None:
         "0 0 * * 1#2",
         "30 0 9 * * 7",
         "  0   9 * *  * ",
+        "0 9 * * * *",
+        "0 0 9 * * * *",
+        "0 0 9 * * * ?",
     ],
 )
 def test_the_grammar_that_is_taken(expression: str) -> None:
@@ -122,3 +125,57 @@ def test_half_an_hour_of_change_loses_nothing() -> None:
     zone = ZoneInfo("Australia/Lord_Howe")
     found = local("*/10 2 * * *", zone, "2026-04-04T12:00", 6)
     assert found == [f"04-05 02:{minute:02}" for minute in range(0, 60, 10)]
+
+
+# What the lineage's grammar took and refused, with its first instants in UTC after the start of 2026.
+TAKEN = (
+    ("0 9 * * *", ("01-01 09:00:00", "01-02 09:00:00")),
+    ("  0   9 *  * * ", ("01-01 09:00:00", "01-02 09:00:00")),
+    ("30 0 9 * * *", ("01-01 09:00:30", "01-02 09:00:30")),
+    ("30 0 9 * * * *", ("01-01 09:00:30", "01-02 09:00:30")),
+    ("? 9 ? * *", ("01-01 09:00:00", "01-01 09:01:00")),
+    ("0,20,40 9-10 * * *", ("01-01 09:00:00", "01-01 09:20:00", "01-01 09:40:00", "01-01 10:00:00")),
+    ("10-30/10 9 * * *", ("01-01 09:10:00", "01-01 09:20:00", "01-01 09:30:00", "01-02 09:10:00")),
+    ("*/59 9 * * *", ("01-01 09:00:00", "01-01 09:59:00")),
+    ("0 0 * * 7", ("01-04 00:00:00", "01-11 00:00:00")),
+    ("0 0 * * 0", ("01-04 00:00:00", "01-11 00:00:00")),
+    ("0 0 * * 5-7", ("01-02 00:00:00", "01-03 00:00:00", "01-04 00:00:00", "01-09 00:00:00")),
+    ("0 0 * * fri-SUN", ("01-02 00:00:00", "01-03 00:00:00", "01-04 00:00:00", "01-09 00:00:00")),
+    ("0 0 * jan,MAR Mon", ("01-05 00:00:00", "01-12 00:00:00")),
+    ("0 0 L * *", ("01-31 00:00:00", "02-28 00:00:00")),
+    ("0 0 LW * *", ("01-30 00:00:00", "02-27 00:00:00")),
+    ("0 0 * * 1#2", ("01-12 00:00:00", "02-09 00:00:00")),
+    ("0 0 * * 5L", ("01-30 00:00:00", "02-27 00:00:00")),
+    ("0 9 13 * 5", ("01-02 09:00:00", "01-09 09:00:00", "01-13 09:00:00", "01-16 09:00:00")),
+    ("@weekly", ("01-04 00:00:00", "01-11 00:00:00")),
+    ("@Yearly", ("01-01 00:00:00",)),
+)
+REFUSED = (
+    *("* * *", "* * * * * * * *", "0 9 * * * * 2030", "5-1 * * * *", "60 * * * *", "* * 32 * *", "* * * 0 *"),
+    *("a * * * *", "/5 * * * *", "*/0 * * * *", "*/ * * * *", "1,, * * * *", "@reboot", "@every 5m", "@soon"),
+    *("0 0 15W * *", "0 0 W15 * *", "0 9 1-7 * +MON", "2026-03-01T09:00", "0 0 30 2 *", "0 0 31 2,4 *", ""),
+)
+
+
+@pytest.mark.parametrize(("expression", "expected"), TAKEN, ids=lambda value: str(value)[:20])
+def test_what_the_lineage_took_means_the_same(expression: str, expected: tuple[str, ...]) -> None:
+    """Each form of its grammar that we take is due when it was due there."""
+    found = islice(instants(expression, UTC, START - timedelta(seconds=1)), len(expected))
+    assert tuple(f"{instant:%m-%d %H:%M:%S}" for instant in found) == expected
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_is_not_taken_is_refused_with_a_way_out(expression: str) -> None:
+    """Nothing is read as something else: what the lineage refused, and what is never due or cannot be."""
+    with pytest.raises(DorkError) as refusal:
+        check(expression, UTC, START)
+    assert refusal.value.code is ErrorCode.INVALID_CRON
+    assert refusal.value.hint
+
+
+def test_a_search_does_not_disturb_another() -> None:
+    """Two searches of one expression, taken in turns, are each as if alone."""
+    first = instants("0 9 * * *", UTC, START)
+    second = instants("0 9 * * *", UTC, START + timedelta(days=10))
+    found = [(next(first).day, next(second).day) for _ in range(3)]
+    assert found == [(1, 11), (2, 12), (3, 13)]

@@ -16,6 +16,7 @@ import pytest
 from dorkos.clock import SystemClock
 from dorkos.identity.tokens import caller_of
 from dorkos.pulse.capture import TAIL_CHARACTERS
+from dorkos.pulse.model import Cancellation
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import OutputStream, RunReason, RunState, RunTrigger, Scope
 from tests.pulse.workshop import ACTOR, Request, Workshop, python, working, workshop
@@ -223,7 +224,7 @@ async def test_a_run_is_cancelled_while_it_works(shop: Workshop) -> None:
     """Cancelling a running run ends its program and says cancelled."""
     run_id = await shop.queued(*python(FOREVER))
     await shop.printed(run_id, "ready")
-    assert await shop.store.cancel_run(run_id, actor=ACTOR) is RunState.RUNNING
+    assert await shop.store.cancel_run(run_id, actor=ACTOR) is Cancellation.STOPPING
     run = await shop.finished(run_id)
     assert (run.status, run.reason) == (RunState.CANCELLED, RunReason.CANCEL_REQUESTED)
     assert run.pid is not None
@@ -298,12 +299,13 @@ async def test_the_environment_is_clean(tmp_path: Path, monkeypatch: pytest.Monk
     assert run.chain_id == request.chain_id
 
 
-async def test_a_token_lives_as_long_as_its_run(shop: Workshop) -> None:
+async def test_a_token_lives_as_long_as_its_run(shop: Workshop, tmp_path: Path) -> None:
     """A run may send and receive as its schedule while it works; its token is refused once it has ended."""
-    program = "import os; print(os.environ['DORKOS_TOKEN'], 'ready')\n" + FOREVER
+    told = tmp_path / "token"
+    program = f"import os; open({str(told)!r}, 'w').write(os.environ['DORKOS_TOKEN'])\n" + FOREVER
     run_id = await shop.queued(*python(program))
     await shop.printed(run_id, "ready")
-    secret = (await shop.text(run_id)).split()[0]
+    secret = await asyncio.to_thread(told.read_text)
     now = await shop.store.now()
 
     caller = await shop.db.read(lambda c: caller_of(c, secret, now))
@@ -378,3 +380,21 @@ async def test_a_cancel_under_way_does_not_delay_the_stop(
             async with asyncio.timeout(5):
                 await shop.pulse.stop()
         assert (await shop.store.get_run(run_id)).status is RunState.CANCELLED
+
+
+async def test_no_secret_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named values are nowhere: not in the output, its tail, nor the error; the run's token never is."""
+    monkeypatch.setenv("LC_KEY", "hunter2-hunter2")
+    monkeypatch.setenv("SERVER_KEY", "swordfish")
+    clock = SystemClock()
+    program = "import os; print(os.environ['LC_KEY'], 'swordfish', os.environ['DORKOS_TOKEN'], sep='\\n')"
+    async with (
+        create_test_db(clock=clock) as db,
+        working(workshop(db, clock, tmp_path, redact=["DORKOS_TOKEN", "LC_KEY", "SERVER_KEY"])) as shop,
+    ):
+        run = await shop.finished(await shop.queued(*python(program)))
+        assert run.output == await shop.text(run.id) == "[redacted]\n" * 3
+        failed = await shop.finished(await shop.queued("/no/such/hunter2-hunter2"))
+        assert failed.reason is RunReason.START_FAILED
+        assert "[redacted]" in (failed.error or "")
+        assert "hunter2" not in (failed.error or "")

@@ -12,12 +12,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dorkos.clock import ManualClock, iso
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.identity.model import OPERATOR
+from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.pulse.model import Outcome
 from dorkos.pulse.operations import OPERATIONS
 from dorkos.testing import create_test_db
-from dorkos.vocabulary import RunReason, RunState, Scope
+from dorkos.vocabulary import RunReason, RunState, ScheduleStatus, Scope
 from tests.pulse.workshop import Workshop, hours, workshop
 
 BODY = {"name": "report", "prompt": "Write it.", "cron": "0 9 * * *", "command": ["true"]}
@@ -32,9 +32,14 @@ async def shop(clock: ManualClock, tmp_path: Path) -> AsyncIterator[Workshop]:
 
 
 async def ask(shop: Workshop, name: str, /, **fields: Any) -> Any:
+    """What the operator's client gets."""
+    return await ask_as(OPERATOR, shop, name, **fields)
+
+
+async def ask_as(caller: Caller, shop: Workshop, name: str, /, **fields: Any) -> Any:
     """What a client gets: the operation called with JSON fields, its answer as JSON."""
     operation = BY_NAME[f"pulse.{name}"]
-    answer = await operation.handler(shop.pulse, OPERATOR, operation.input.model_validate(fields))
+    answer = await operation.handler(shop.pulse, caller, operation.input.model_validate(fields))
     assert TypeAdapter(operation.answer).validate_python(answer) == answer
     if isinstance(answer, BaseModel):
         return answer.model_dump(mode="json", by_alias=True)
@@ -43,32 +48,74 @@ async def ask(shop: Workshop, name: str, /, **fields: Any) -> Any:
 
 async def refusal(shop: Workshop, name: str, /, **fields: Any) -> ErrorCode:
     """The code of the refusal."""
+    return await refusal_for(OPERATOR, shop, name, **fields)
+
+
+async def refusal_for(caller: Caller, shop: Workshop, name: str, /, **fields: Any) -> ErrorCode:
+    """The code of the refusal of another caller."""
     with pytest.raises(DorkError) as refused:
-        await ask(shop, name, **fields)
+        await ask_as(caller, shop, name, **fields)
     assert refused.value.message
     return refused.value.code
 
 
 def test_paths_statuses_and_scopes() -> None:
-    """The lineage's addresses and statuses; changes need operate, looking needs observe."""
+    """The lineage's addresses and statuses; changes need operate, looking observe, proposing send."""
     table = {
         (operation.method, operation.path): (operation.status, operation.scope) for operation in OPERATIONS
     }
     schedules, runs = "/api/pulse/schedules", "/api/pulse/runs"
     assert table == {
         ("GET", schedules): (200, Scope.OBSERVE),
-        ("POST", schedules): (201, Scope.OPERATE),
+        ("POST", schedules): (201, Scope.SEND),
         ("GET", schedules + "/{id}"): (200, Scope.OBSERVE),
-        ("PATCH", schedules + "/{id}"): (200, Scope.OPERATE),
+        ("PATCH", schedules + "/{id}"): (200, Scope.SEND),
         ("DELETE", schedules + "/{id}"): (200, Scope.OPERATE),
         ("POST", schedules + "/{id}/trigger"): (201, Scope.OPERATE),
         ("GET", schedules + "/{id}/slots"): (200, Scope.OBSERVE),
+        ("GET", "/api/pulse/preview"): (200, Scope.OBSERVE),
+        ("POST", schedules + "/{id}/test"): (201, Scope.OPERATE),
+        ("GET", "/api/approvals"): (200, Scope.OBSERVE),
+        ("GET", "/api/approvals/{id}"): (200, Scope.OBSERVE),
+        ("POST", "/api/approvals/{id}/approve"): (200, Scope.OPERATE),
+        ("POST", "/api/approvals/{id}/reject"): (200, Scope.OPERATE),
+        ("GET", schedules + "/{id}/stats"): (200, Scope.OBSERVE),
+        ("GET", "/api/pulse/missed"): (200, Scope.OBSERVE),
+        ("POST", "/api/pulse/simulate"): (200, Scope.OBSERVE),
         ("GET", runs): (200, Scope.OBSERVE),
         ("GET", runs + "/{id}"): (200, Scope.OBSERVE),
         ("POST", runs + "/{id}/cancel"): (200, Scope.OPERATE),
         ("GET", runs + "/{id}/output"): (200, Scope.OBSERVE),
     }
     assert {operation.part for operation in OPERATIONS} == {"pulse"}
+
+
+async def test_what_an_agent_creates_waits_for_a_person(shop: Workshop) -> None:
+    """It says who proposed it and why, has no next instant, cannot be triggered, and fires once approved."""
+    agent = Caller("relay.agent.home.scout", frozenset({Scope.SEND, Scope.RECEIVE}))
+    sent = {"name": "sweep", "prompt": "Sweep.", "cron": "0 9 * * *", "command": ["true"]}
+
+    proposed = await ask_as(agent, shop, "schedules.create", **sent, reason="It is dusty.")
+
+    assert (proposed["status"], proposed["createdBy"], proposed["reason"], proposed["nextRuns"]) == (
+        "pending_approval",
+        agent.subject,
+        "It is dusty.",
+        [],
+    )
+    assert await refusal(shop, "schedules.trigger", id=proposed["id"]) is ErrorCode.FORBIDDEN
+    approved = await ask(shop, "schedules.update", id=proposed["id"], status="active")
+    assert (approved["status"], len(approved["nextRuns"])) == ("active", 5)
+
+
+@pytest.mark.parametrize("said", [{}, {"reason": None}, {"reason": " "}], ids=str)
+async def test_an_agent_has_to_say_why(shop: Workshop, said: dict[str, Any]) -> None:
+    """Without a reason nobody could judge it, so nothing is stored."""
+    agent = Caller("relay.agent.home.scout", frozenset({Scope.SEND}))
+    sent = {"name": "sweep", "prompt": "Sweep.", "command": ["true"], **said}
+
+    assert await refusal_for(agent, shop, "schedules.create", **sent) is ErrorCode.REASON_REQUIRED
+    assert await ask(shop, "schedules.list") == []
 
 
 async def test_a_schedule_on_the_wire(shop: Workshop, clock: ManualClock, tmp_path: Path) -> None:
@@ -81,18 +128,39 @@ async def test_a_schedule_on_the_wire(shop: Workshop, clock: ManualClock, tmp_pa
         "description": None,
         "prompt": "Write it.",
         "cron": "0 9 * * *",
+        "everyMs": None,
         "runAt": None,
         "timezone": None,
         "resolvedTimezone": "Europe/Berlin",
         "cwd": str(tmp_path),
         "agentId": None,
         "command": ["true"],
+        "runtime": None,
+        "targetSubject": None,
         "enabled": True,
         "status": "active",
+        "state": "active",
+        "statusReason": None,
         "maxRuntime": 60_000,
         "permissionMode": "acceptEdits",
+        "overlap": "skip",
+        "maxActive": None,
+        "catchUp": "latest",
+        "catchUpWindowMs": None,
+        "catchUpMax": None,
+        "jitterMs": 0,
+        "maxAttempts": 1,
+        "retryDelayMs": None,
+        "repeatable": False,
+        "idleTimeoutMs": None,
+        "alarmAfterMs": None,
+        "pauseAfterFailures": None,
+        "failuresInRow": 0,
+        "alarm": None,
         "revision": 1,
         "createdBy": OPERATOR.subject,
+        "reason": None,
+        "grantHash": made["grantHash"],
         "createdAt": now,
         "updatedAt": now,
         "nextRun": "2026-03-02T08:00:00.000Z",
@@ -128,6 +196,105 @@ async def test_cron_is_never_null(shop: Workshop, clock: ManualClock) -> None:
     for cron in (None, "@manual"):
         manual = await ask(shop, "schedules.create", **(BODY | {"cron": cron}))
         assert (manual["cron"], manual["nextRun"], manual["nextRuns"]) == ("@manual", None, [])
+
+
+async def test_an_interval_on_the_wire(shop: Workshop, clock: ManualClock) -> None:
+    """Written as `@every` or in milliseconds, answered as both, with its next instants."""
+    words = await ask(shop, "schedules.create", **(BODY | {"cron": "@every 90m"}))
+    number = await ask(shop, "schedules.create", **(BODY | {"cron": None}), everyMs=5_400_000)
+    for made in (words, number):
+        assert (made["cron"], made["everyMs"], made["runAt"]) == ("@every 1h30m", 5_400_000, None)
+        assert made["nextRun"] == made["nextRuns"][0] == iso(clock.now() + timedelta(minutes=90))
+    cron = await ask(shop, "schedules.update", id=words["id"], cron="0 9 * * *")
+    assert (cron["cron"], cron["everyMs"]) == ("0 9 * * *", None)
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        *("@every", "@every 5", "@every 999ms", "@every 0s", "@every 367d", "@every -5m", "@every 5m soon"),
+        *("@every 1.5h", "@every 9999999999999999w", "@every ٣m", "@Every 5 minutes"),
+    ],
+)
+async def test_what_is_no_interval_is_refused(shop: Workshop, cron: str) -> None:
+    """With the same code as any other trigger that cannot be read."""
+    assert await refusal(shop, "schedules.create", **(BODY | {"cron": cron})) is ErrorCode.INVALID_CRON
+
+
+@pytest.mark.parametrize(
+    ("cron", "fields"),
+    [
+        ("0 9 * * *", {"everyMs": 60_000}),
+        ("@every 5m", {"everyMs": 60_000}),
+        ("@every 5m", {"runAt": "2026-03-02T09:00:00Z"}),
+        ("@at 2026-03-02T09:00:00Z", {"runAt": "2026-03-02T10:00:00Z"}),
+        ("@manual", {"everyMs": 60_000, "runAt": "2026-03-02T10:00:00Z"}),
+    ],
+)
+async def test_two_triggers_are_refused(shop: Workshop, cron: str, fields: dict[str, Any]) -> None:
+    """A schedule has one; which of two was meant nobody can tell."""
+    sent = BODY | {"cron": cron} | fields
+    assert await refusal(shop, "schedules.create", **sent) is ErrorCode.VALIDATION_FAILED
+
+
+@pytest.mark.parametrize("cron", ["0 9 * * *", "@every 15m", "@at 2026-03-02T09:00:00Z", "@manual"])
+async def test_a_schedule_may_be_sent_back_whole(shop: Workshop, cron: str) -> None:
+    """All keys of an answer are taken as an edit that changes nothing but the revision."""
+    made = await ask(shop, "schedules.create", **(BODY | {"cron": cron}))
+    sent = {key: value for key, value in made.items() if key not in ("agentId", "id")}
+    edited = await ask(shop, "schedules.update", id=made["id"], **sent)
+    assert edited | {"revision": 1} == made
+
+
+async def test_null_clears_only_the_trigger_it_names(shop: Workshop) -> None:
+    """`runAt` or `everyMs` null leaves another trigger as it is, and makes its own into on demand."""
+    cron = await ask(shop, "schedules.create", **BODY)
+    kept = await ask(shop, "schedules.update", id=cron["id"], runAt=None, everyMs=None)
+    assert kept["cron"] == BODY["cron"]
+    every = await ask(shop, "schedules.create", **(BODY | {"cron": "@every 15m"}))
+    cleared = await ask(shop, "schedules.update", id=every["id"], everyMs=None)
+    assert (cleared["cron"], cleared["nextRun"]) == ("@manual", None)
+
+
+async def test_a_preview_needs_no_schedule(shop: Workshop, clock: ManualClock) -> None:
+    """The next instants of a trigger with the zone they are in, the setting's if none is named."""
+    inherited = await ask(shop, "preview", cron="0 9 * * *")
+    assert (inherited["timezone"], inherited["resolvedTimezone"]) == (None, "Europe/Berlin")
+    assert inherited["nextRuns"] == [f"2026-03-0{day}T08:00:00.000Z" for day in range(2, 7)]
+    named = await ask(
+        shop,
+        "preview",
+        cron="30 2 * * *",
+        timezone="america/new_york",
+        after="2026-03-07T12:00:00Z",
+        count=2,
+    )
+    assert named == {
+        "cron": "30 2 * * *",
+        "timezone": "America/New_York",
+        "resolvedTimezone": "America/New_York",
+        "nextRuns": ["2026-03-08T07:00:00.000Z", "2026-03-09T06:30:00.000Z"],
+    }
+    every = await ask(shop, "preview", cron="@every 600s", count=1)
+    assert (every["cron"], every["nextRuns"]) == ("@every 10m", [iso(clock.now() + timedelta(minutes=10))])
+    assert (await ask(shop, "preview", cron="@manual"))["nextRuns"] == []
+    assert await ask(shop, "schedules.list") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"cron": "every day at noon"}, ErrorCode.INVALID_CRON),
+        ({"cron": "0 0 30 2 *"}, ErrorCode.INVALID_CRON),
+        ({"cron": "0 9 * * *", "timezone": "Mars/Base"}, ErrorCode.INVALID_TIMEZONE),
+        ({"cron": "0 9 * * *", "after": "tomorrow"}, ErrorCode.INVALID_INSTANT),
+    ],
+)
+async def test_a_preview_refuses_what_a_schedule_would(
+    shop: Workshop, asked: dict[str, str], code: ErrorCode
+) -> None:
+    """So that it can be tried before it is stored."""
+    assert await refusal(shop, "preview", **asked) is code
 
 
 async def test_a_client_may_send_back_all_it_read(shop: Workshop, clock: ManualClock) -> None:
@@ -194,6 +361,19 @@ async def test_bad_schedules_are_refused(shop: Workshop, fields: dict[str, Any],
         {"enabled": "yes"},
         {"permissionMode": "everything"},
         {"agentId": "../x"},
+        {"everyMs": 999},
+        {"everyMs": 367 * 86_400_000},
+        {"overlap": "sometimes"},
+        {"maxActive": 0},
+        {"catchUp": "some"},
+        {"catchUpWindowMs": 999},
+        {"catchUpMax": 201},
+        {"jitterMs": -1},
+        {"maxAttempts": 21},
+        {"retryDelayMs": 3_600_001},
+        {"repeatable": "yes"},
+        {"pauseAfterFailures": 0},
+        {"runtime": "no such/thing"},
     ],
 )
 def test_fields_out_of_range_are_invalid(fields: dict[str, Any]) -> None:
@@ -272,6 +452,25 @@ async def test_old_words_and_new(
     for status in RunState:
         found = await ask(shop, "runs.list", status=status.value)
         assert bool(found) == (status.value in (word, state.value)), status
+
+
+async def test_an_old_client_sees_what_needs_attention_as_paused(shop: Workshop) -> None:
+    """`status` is a word of the lineage, `state` the exact one with its reason; the filter takes both."""
+    made = [await ask(shop, "schedules.create", **BODY) for _ in range(3)]
+    broken = await shop.store.get_schedule(made[0]["id"])
+    await shop.store.need_attention(broken, "The clock has no such hour.")
+    await ask(shop, "schedules.update", id=made[1]["id"], status="paused")
+
+    found = await ask(shop, "schedules.get", id=broken.id)
+    assert (found["status"], found["state"]) == ("paused", "needs_attention")
+    assert (found["statusReason"], found["nextRun"]) == ("The clock has no such hour.", None)
+    listed = {
+        status: [made.index(next(each for each in made if each["id"] == one["id"])) for one in rows]
+        for status in ScheduleStatus
+        for rows in [await ask(shop, "schedules.list", status=status.value)]
+    }
+    assert listed == {"active": [2], "paused": [0, 1], "pending_approval": [], "needs_attention": [0]}
+    assert len(await ask(shop, "schedules.list")) == 3
 
 
 async def test_running_is_also_what_waits(shop: Workshop) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dorkos.clock import ManualClock, SystemClock
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import RunState, RunTrigger, Verdict
-from tests.pulse.workshop import Workshop, hours, python, working, workshop
+from tests.pulse.workshop import Workshop, author, hours, python, working, workshop
 
 
 async def first_finished(shop: Workshop) -> str:
@@ -46,19 +46,20 @@ async def test_an_edit_wakes_the_scheduler_and_a_run_the_executor(
         made = await shop.schedule(cron="@hourly")
         hours(clock, 1)
         finished = asyncio.create_task(first_finished(shop))
-        await shop.pulse.update_schedule(made.id, {"name": "renamed"}, actor="relay.human.ada")
+        await shop.pulse.update_schedule(made.id, {"name": "renamed"}, author=author())
         run = await shop.store.get_run(await finished)
         assert run.schedule_id == made.id
 
 
 async def test_switched_off_nothing_fires_and_nothing_starts(clock: ManualClock, tmp_path: Path) -> None:
-    """With `scheduler.enabled` off a queued run waits, visibly, and only rescue works."""
+    """With `scheduler.enabled` off a queued run waits, visibly, and only what ends things works."""
     async with (
         create_test_db(clock=clock) as db,
         working(workshop(db, clock, tmp_path, enabled=False)) as shop,
     ):
         waiting = await shop.queued("true")
-        assert [loop.name for loop in shop.pulse.loops] == ["pulse.rescue"]
+        names = [loop.name for loop in shop.pulse.loops]
+        assert names == ["pulse.rescue", "pulse.retention", "pulse.approvals"]
         assert shop.pulse.executor._task is None
         assert shop.pulse.scheduler._task is None
         assert (await shop.store.get_run(waiting)).status is RunState.QUEUED
@@ -101,5 +102,5 @@ async def test_the_preview_is_what_will_fire(clock: ManualClock, tmp_path: Path)
         shop = workshop(db, clock, tmp_path)
         made = await shop.schedule()
         assert shop.pulse.preview(made) == [clock.now() + timedelta(hours=n) for n in range(1, 6)]
-        off = await shop.pulse.update_schedule(made.id, {"enabled": False}, actor="relay.human.ada")
+        off = await shop.pulse.update_schedule(made.id, {"enabled": False}, author=author())
         assert shop.pulse.preview(off) == []

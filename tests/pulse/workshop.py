@@ -19,10 +19,13 @@ from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.system import events
 from dorkos.events import EventFeed
+from dorkos.identity.model import Caller
 from dorkos.identity.tokens import new_secret
 from dorkos.ids import new_id
 from dorkos.node import Node, current_boot_id
-from dorkos.pulse.model import AgentTarget, Claim, Offer, Run, Schedule, ScheduleDraft
+from dorkos.pulse.approvals import Author
+from dorkos.pulse.model import AgentTarget, CallRefusal, Claim, Offer, Run, Schedule, ScheduleDraft
+from dorkos.pulse.operations import OPERATIONS
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.service import PulseService
 from dorkos.pulse.store import PulseStore
@@ -38,9 +41,15 @@ HOURLY = ScheduleDraft(
 
 @dataclass
 class Directory:
-    """Stands where Mesh stands."""
+    """Stands where Mesh stands. `refusing` says of which agents no run may start, and why."""
 
     known: dict[str, AgentTarget] = field(default_factory=dict)
+    refusing: dict[str, CallRefusal] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+
+    def take_call(self, tx: Transaction, agent_id: str) -> CallRefusal | None:
+        self.taken.append(agent_id)
+        return self.refusing.get(agent_id)
 
     def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
         return self.known.get(agent_id)
@@ -89,7 +98,19 @@ class Workshop:
         return SchedulerService(self.store, self.pulse.zones)
 
     async def schedule(self, draft: ScheduleDraft = HOURLY, **changes: Any) -> Schedule:
-        return await self.pulse.create_schedule(replace(draft, **changes), actor=ACTOR)
+        return await self.pulse.create_schedule(replace(draft, **changes), author=author())
+
+    async def propose(
+        self, subject: str, reason: str, *, run_id: str | None = None, **changes: Any
+    ) -> Schedule:
+        """What an agent asks for."""
+        writer = replace(author(subject, is_agent=True), run_id=run_id)
+        return await self.pulse.create_schedule(replace(HOURLY, reason=reason, **changes), author=writer)
+
+    async def ask(self, name: str, caller: Caller, **fields: Any) -> Any:
+        """What the handler of an operation answers this caller, whom nobody else has looked at."""
+        [operation] = [one for one in OPERATIONS if one.name == f"pulse.{name}"]
+        return await operation.handler(self.pulse, caller, operation.input.model_validate(fields))
 
     async def queued(self, *argv: str, prompt: str = "go", **changes: Any) -> str:
         """A run of a program, waiting."""
@@ -183,6 +204,11 @@ async def working(shop: Workshop) -> AsyncIterator[Workshop]:
 def a_node(**changes: Any) -> Node:
     """A server on this machine, in this boot, with a process id that is in nobody's use."""
     return replace(Node(new_id(), "this-host", current_boot_id(), 2**22 + 1), **changes)
+
+
+def author(subject: str = ACTOR, *, is_agent: bool = False) -> Author:
+    """Who writes a schedule: a person, unless said otherwise."""
+    return Author(subject, is_agent, new_id(), timedelta(days=7))
 
 
 def python(program: str) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dorkos.cli import pulse_text
+from dorkos.cli import pulse_schedules, pulse_text
 from dorkos.cli.connection import address, connect
-from dorkos.cli.instants import instant, milliseconds
-from dorkos.cli.names import agent_id, names_by_id, schedule_id
+from dorkos.cli.names import names_by_id, schedule_id
 from dorkos.cli.options import Command, Noun, Options, options_of
 from dorkos.cli.output import follow_output, print_output
 from dorkos.cli.render import (
@@ -20,8 +19,6 @@ from dorkos.cli.render import (
     say,
     show,
 )
-from dorkos.cli.typed import absolute, text_or_stdin
-from dorkos.errors import DorkError, ErrorCode
 
 if TYPE_CHECKING:
     from dorkos.cli.client import Client
@@ -38,78 +35,19 @@ ScheduleArgument = Annotated[
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 
 
-@command("add")
-def add(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the schedule.")],
-    program: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="-- COMMAND ARGS", help="The program to run, if it is not an agent."),
-    ] = None,
-    *,
-    cron: Annotated[
-        str | None,
-        typer.Option(metavar="EXPR", help="Run when this cron expression is due, such as '0 9 * * 1-5'."),
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Run once, at this time, such as 2026-03-01T09:00.")
-    ] = None,
-    manual: Annotated[bool, typer.Option("--manual", help="Run only when asked to.")] = False,
-    timezone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="Zone of --cron or --at, such as Europe/Berlin.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to ask; `-` reads it from standard input.")
-    ] = None,
-    agent: Annotated[str | None, typer.Option(metavar="AGENT", help="Agent to run, by id or name.")] = None,
-    cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Working directory of the program.")] = None,
-    max_runtime: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End a run after this long, such as 10m.")
-    ] = None,
-) -> None:
-    """Add a schedule: when to run, and what.
-
-    When is one of --cron, --at and --manual; what is an agent or a program.
-
-    Examples:
-
-        dorkos pulse add morning --cron '0 9 * * *' --agent scout --prompt 'News?'
-        dorkos pulse add backup --at 2026-03-01T02:00 -- ./backup.sh --full
-    """
-    options = options_of(context)
-    _exactly_one({"--cron": cron, "--at": at, "--manual": manual}, "Say when it runs")
-    _exactly_one({"--agent": agent, "-- COMMAND": program}, "Say what it runs")
-    if agent is not None and prompt is None:
-        raise DorkError(
-            ErrorCode.USAGE,
-            "An agent needs to be asked something: with --prompt.",
-            hint="Such as --prompt 'News?'",
-        )
-    # A program gets the prompt on its standard input; one that needs none is told what it runs for.
-    body: dict[str, object] = {"name": name, "prompt": name if prompt is None else text_or_stdin(prompt)}
-    if timezone is not None:
-        body["timezone"] = timezone
-    if cron is not None:
-        body["cron"] = cron
-    elif at is not None:
-        body["runAt"] = instant(at, timezone)
-    else:
-        body["cron"] = "@manual"
-    if program:
-        body["command"] = program
-        body["cwd"] = absolute(cwd or ".")
-    elif cwd is not None:
-        body["cwd"] = absolute(cwd)
-    if max_runtime is not None:
-        body["maxRuntime"] = milliseconds(max_runtime, "--max-runtime")
-    with connect(options) as client:
-        if agent is not None:
-            body["agentId"] = agent_id(client, agent)
-        show(options, client.post(_SCHEDULES, body), pulse_text.added)
+command("add")(pulse_schedules.add)
+command("edit")(pulse_schedules.edit)
+command("preview")(pulse_schedules.preview)
 
 
 @command("list")
-def list_schedules(context: typer.Context) -> None:
+def list_schedules(
+    context: typer.Context,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="STATE", help="Only those in this state, such as needs_attention."),
+    ] = None,
+) -> None:
     """Show the schedules and when each is due next.
 
     Example:
@@ -118,7 +56,7 @@ def list_schedules(context: typer.Context) -> None:
     """
     options = options_of(context)
     with connect(options) as client:
-        show(options, client.get(_SCHEDULES), pulse_text.schedules)
+        show(options, client.get(_SCHEDULES, status=state), pulse_text.schedules)
 
 
 @command("run")
@@ -143,7 +81,7 @@ def run(
             show(options, queued, lambda _: pulse_text.queued(run_id))
             return
         notice(f"Run {run_id}")
-        _follow_to_end(client, options, run_id)
+        follow_to_end(client, options, run_id)
 
 
 @command("runs")
@@ -267,18 +205,8 @@ def _change(
         show(options, changed, lambda row: say(sentence(row)))
 
 
-def _exactly_one(choices: Mapping[str, object], wish: str) -> None:
-    if sum(bool(value) for value in choices.values()) == 1:
-        return
-    *others, last = choices
-    raise DorkError(
-        ErrorCode.USAGE,
-        f"{wish}: with exactly one of {', '.join(others)} and {last}.",
-        hint="`dorkos pulse add --help` has an example of each.",
-    )
-
-
-def _follow_to_end(client: Client, options: Options, run_id: str) -> None:
+def follow_to_end(client: Client, options: Options, run_id: str) -> None:
+    """Show what a run prints until it ends; exit code 1 unless it completes."""
     try:
         follow_output(client, options, run_id)
     except KeyboardInterrupt:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from dorkos.cli.instants import duration, local_time, zone_label, zoned_time
 from dorkos.cli.render import Column, preview, print_facts, print_table, raw, say
@@ -14,18 +16,29 @@ _NEVER = {"once": "it is over"}
 
 def added(schedule: Any) -> None:
     """A schedule that was just stored, with what will happen."""
-    coming = ", ".join(map(local_time, schedule["nextRuns"][:3]))
     say(f"Added {schedule['name']}.", "green")
-    print_facts(
-        (
-            ("id", schedule["id"]),
-            ("when", _when(schedule)),
-            ("zone", schedule["resolvedTimezone"]),
-            (f"next ({zone_label()})", coming or "when asked to"),
-        )
-    )
-    if not coming:
+    _facts(schedule)
+    if not schedule["nextRuns"]:
         say(f"Run it with: dorkos pulse run {schedule['id']}")
+
+
+def changed(schedule: Any) -> None:
+    """A schedule that was just edited, with what will happen."""
+    say(f"Changed {schedule['name']}.", "green")
+    _facts(schedule)
+
+
+def previewed(answer: Any) -> None:
+    """When a trigger is due, in its zone and in UTC."""
+    zone = answer["resolvedTimezone"]
+    print_table(
+        [{"at": instant} for instant in answer["nextRuns"]],
+        (
+            Column(f"due ({zone})", lambda row: _in_zone(row["at"], zone)),
+            Column("UTC", lambda row: row["at"]),
+        ),
+        empty="It is never due: it runs only when asked to, or its time has passed.",
+    )
 
 
 def schedules(rows: Any) -> None:
@@ -36,11 +49,21 @@ def schedules(rows: Any) -> None:
             Column("id", lambda row: row["id"]),
             Column("name", lambda row: row["name"], shrinks=True),
             Column("when", _when, shrinks=True),
-            Column("state", lambda row: row["status"] if row["enabled"] else "disabled", state=True),
+            Column("state", lambda row: row["state"] if row["enabled"] else "disabled", state=True),
             Column(f"next ({zone_label()})", lambda row: next_run(row) or _NEVER.get(_when(row))),
         ),
-        empty="No schedules yet. Add one: dorkos pulse add NAME --cron '0 9 * * *' --agent AGENT",
+        empty="No schedules here. Add one: dorkos pulse add NAME --cron '0 9 * * *' --agent AGENT",
     )
+    for row in rows:
+        if row["state"] == "needs_attention":
+            say("")
+            say(f"{row['name']} needs attention, so it does not fire: {row['statusReason']}", "red")
+        elif row["state"] != "active" and row["statusReason"]:
+            say("")
+            say(f"{row['name']} is {row['state']}: {row['statusReason']}", "yellow")
+        if row.get("alarm"):
+            say("")
+            say(f"{row['name']} has no outcome in time of {local_time(row['alarm'])}.", "yellow")
 
 
 def next_run(schedule: Mapping[str, Any]) -> str:
@@ -105,8 +128,45 @@ def cancelled(answer: Any) -> None:
     """What came of a wish to cancel."""
     if answer["outcome"] == "stopping":
         say("The run was asked to stop.")
+    elif answer["outcome"] == "unconfirmed":
+        say("Its server gives no sign of life: whether the program still runs cannot be told.", "yellow")
     else:
         say("The run is cancelled.")
+
+
+def _facts(schedule: Mapping[str, Any]) -> None:
+    coming = ", ".join(map(local_time, schedule["nextRuns"][:3]))
+    print_facts(
+        (
+            ("id", schedule["id"]),
+            ("when", _when(schedule)),
+            ("zone", schedule["resolvedTimezone"]),
+            (f"next ({zone_label()})", coming or "when asked to"),
+            ("policies", _policies(schedule)),
+        )
+    )
+
+
+def _policies(schedule: Mapping[str, Any]) -> str | None:
+    """What is not as it is unless said otherwise."""
+    cap = schedule["maxActive"] or ""
+    most = schedule["catchUpMax"] or ""
+    tries = schedule["maxAttempts"]
+    said = (
+        (schedule["overlap"] != "skip", f"overlap {schedule['overlap']} {cap}"),
+        (schedule["catchUp"] != "latest", f"catch up {schedule['catchUp']} {most}"),
+        (schedule["catchUpWindowMs"], f"window {duration(schedule['catchUpWindowMs'])}"),
+        (schedule["jitterMs"], f"jitter {duration(schedule['jitterMs'])}"),
+        (tries > 1, f"up to {tries} tries"),
+        (schedule["idleTimeoutMs"], f"idle at most {duration(schedule['idleTimeoutMs'])}"),
+        (schedule["alarmAfterMs"], f"alarm after {duration(schedule['alarmAfterMs'])}"),
+        (schedule["pauseAfterFailures"], f"pause after {schedule['pauseAfterFailures']} failures"),
+    )
+    return ", ".join(words.strip() for is_said, words in said if is_said) or None
+
+
+def _in_zone(instant: str, zone: str) -> str:
+    return f"{datetime.fromisoformat(instant).astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M:%S %Z}"
 
 
 def _when(schedule: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from dorkos.pulse.model import OutputChunk
+from dorkos.pulse.redaction import Redactor, Secrets
 from dorkos.storable import clean_text
 from dorkos.vocabulary import OutputStream
 
@@ -25,8 +26,11 @@ Write = Callable[[Sequence[OutputChunk]], Awaitable[None]]
 class Capture:
     """Takes bytes, writes chunks. Once `write` fails, the rest is taken and forgotten; `close` tells."""
 
-    def __init__(self, write: Write, *, max_bytes: int) -> None:
-        """`max_bytes` of text are kept; what comes after is dropped, with one `system` line saying so."""
+    def __init__(self, write: Write, *, max_bytes: int, secrets: Secrets) -> None:
+        """`max_bytes` of text are kept; what comes after is dropped, with one `system` line saying so.
+
+        `secrets` are replaced before anything else is done with the text.
+        """
         self._write = write
         self._max_bytes = max_bytes
         self._tail = ""
@@ -37,6 +41,7 @@ class Capture:
         self._pending: list[tuple[OutputStream, str, int]] = []
         self._pending_bytes = 0
         self._decoders = {stream: codecs.getincrementaldecoder("utf-8")("replace") for stream in OutputStream}
+        self._redactors = {stream: Redactor(secrets) for stream in OutputStream}
         self._arrived = asyncio.Event()
         self._written = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -54,7 +59,8 @@ class Capture:
         A character whose bytes come in two pieces stays whole; bytes that are not UTF-8, and U+0000,
         become U+FFFD.
         """
-        text = clean_text(self._decoders[stream].decode(data, end))
+        decoded = clean_text(self._decoders[stream].decode(data, end))
+        text = self._redactors[stream].take(decoded, end=end)
         self._tail = (self._tail + text)[-TAIL_CHARACTERS:]
         self._keep(stream, text)
         while self._pending_bytes >= _PENDING_BYTES:

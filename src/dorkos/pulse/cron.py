@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import islice
 
 from cronsim import CronSim, CronSimError
 
@@ -32,9 +34,11 @@ NICKNAMES = {
 }
 LENGTH_MAX = 200
 
+_OPENING = 2
 _SECOND = timedelta(seconds=1)
 # No zone changes its offset twice within this time.
 _STRIDE = timedelta(hours=12)
+_UNTIL_SUNDAY = re.compile(r"\b((?:mon|tue|wed|thu|fri|sat|[1-6])-)sun\b", re.IGNORECASE | re.ASCII)
 _ANY_DATE = datetime(2026, 1, 1)  # noqa: DTZ001  # A time on the wall; only the grammar is read with it.
 
 
@@ -52,26 +56,29 @@ def instants(expression: str, zone: tzinfo, after: datetime) -> Iterator[datetim
 
     Ends only if nothing is due for 50 years. Raises `invalid_cron` at once, not at the first instant.
     """
-    text = normalise(expression)
-    minute, hour = text.split()[-5:-3]
-    on_the_wall = not minute.startswith("*") and not hour.startswith("*")
-    found = _times_on_the_wall(text, zone, after) if on_the_wall else _cadence(text, zone, after)
-    return _increasing(found, after)
+    return _from_opening(normalise(expression), zone, after)
 
 
 @lru_cache(maxsize=4096)
 def normalise(expression: str) -> str:
-    """The expression as cronsim reads it: nickname spelled out, `?` as `*`. Raises `invalid_cron`."""
+    """The expression as cronsim reads it. Raises `invalid_cron`.
+
+    Nicknames are spelled out, `?` is `*`, a year of `*` is left out, and `mon-sun` is `mon-7`.
+    """
     text = expression.strip()
     if len(text) > LENGTH_MAX:
         raise _refusal(f"The cron expression is longer than {LENGTH_MAX} characters.", "Shorten it.")
     if text.startswith("@"):
         return _spelled_out(text)
     fields = text.split()
+    if len(fields) == 7 and fields[6] in ("*", "?"):
+        del fields[6]  # Every year is what no year means.
     _refuse_what_cronsim_lacks(text, fields)
+    # By its name Sunday ends a range of days, though its number is 0.
+    fields[-1] = _UNTIL_SUNDAY.sub(r"\g<1>7", fields[-1])
     text = " ".join("*" + field[1:] if field.startswith("?") else field for field in fields)
     try:
-        CronSim(text, _ANY_DATE)
+        _parsed(text)
     except (CronSimError, ValueError) as fault:
         reason = str(fault).removeprefix("Bad ")
         raise _refusal(
@@ -92,7 +99,7 @@ def _spelled_out(text: str) -> str:
         )
     if name.lower() == "@every":
         raise _refusal(
-            "`@every` is not supported.", "Use a cron expression, such as */15 * * * * for every 15 minutes."
+            "`@every` is an interval, not a cron expression.", "A schedule takes it as it is: @every 15m."
         )
     raise _refusal(f"`{name}` is not a known nickname.", f"Known are {', '.join(NICKNAMES)}.")
 
@@ -122,8 +129,29 @@ def _refuse_what_cronsim_lacks(text: str, fields: list[str]) -> None:
         )
 
 
+def _from_opening(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    opening = _opening(text, zone, after)
+    yield from opening
+    if len(opening) == _OPENING:
+        yield from _search(text, zone, opening[-1])
+
+
+@lru_cache(maxsize=8192)
+def _opening(text: str, zone: tzinfo, after: datetime) -> tuple[datetime, ...]:
+    """The first instants of a search. Schedules that share a cadence share their cursors, and so these:
+    what is due, and what is due next."""
+    return tuple(islice(_search(text, zone, after), _OPENING))
+
+
+def _search(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    minute, hour = text.split()[-5:-3]
+    on_the_wall = not minute.startswith("*") and not hour.startswith("*")
+    found = _times_on_the_wall(text, zone, after) if on_the_wall else _cadence(text, zone, after)
+    return _increasing(found, after)
+
+
 def _times_on_the_wall(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
-    for local in CronSim(text, after.astimezone(zone).replace(tzinfo=None)):
+    for local in _simulation(text, after.astimezone(zone).replace(tzinfo=None)):
         instant = local.replace(tzinfo=zone).astimezone(UTC)
         gap = instant.astimezone(zone).replace(tzinfo=None) - local
         if gap:
@@ -139,7 +167,7 @@ def _cadence(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
     while True:
         offset = _offset(zone, since)
         seen = since
-        for local in CronSim(text, (since + offset).replace(tzinfo=None)):
+        for local in _simulation(text, (since + offset).replace(tzinfo=None)):
             instant = local.replace(tzinfo=UTC) - offset
             change = _offset_change(zone, seen, instant)
             if change is not None:
@@ -150,11 +178,23 @@ def _cadence(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
             return
         # From here on with the new offset. The change itself may be due, so the search begins before it.
         since, offset = change, _offset(zone, change)
-        first = next(iter(CronSim(text, (change + offset - _SECOND).replace(tzinfo=None))), None)
+        first = next(_simulation(text, (change + offset - _SECOND).replace(tzinfo=None)), None)
         if first is None:
             return
         if first.replace(tzinfo=UTC) - offset == change:
             yield change
+
+
+def _simulation(text: str, local: datetime) -> CronSim:
+    """The times on the wall after `local` that match. Reading the fields again would be most of the work."""
+    simulation = copy(_parsed(text))
+    simulation.dt = local.replace(microsecond=0)
+    return simulation
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> CronSim:
+    return CronSim(text, _ANY_DATE)
 
 
 def _increasing(found: Iterator[datetime], after: datetime) -> Iterator[datetime]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.node import process_started_at
 from dorkos.pulse.capture import Capture
 from dorkos.pulse.model import Claim, Outcome, OutputChunk
+from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.protocol import Exit, RunSpec, Runtime, RuntimeProcess, StartFailedError
 from dorkos.vocabulary import RunReason, RunState
@@ -48,6 +50,7 @@ class Cause(Enum):
     """Why a run is ended before its program ends by itself."""
 
     DEADLINE = auto()
+    IDLE = auto()
     CANCEL = auto()
     SHUTDOWN = auto()
     LEASE_LOST = auto()
@@ -73,8 +76,10 @@ class Execution:
         lease_s: float,
         max_runtime_ms: int,
         max_output_bytes: int,
+        secrets: Secrets,
     ) -> None:
         """`leased_until` is on the monotonic clock, counted from before the claim was sent."""
+        self._secrets = secrets
         self.claim = claim
         self._store = store
         self._runtime = runtime
@@ -88,6 +93,7 @@ class Execution:
         self._cause: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
         self._lost = asyncio.Event()
         self._process: RuntimeProcess | None = None
+        self._idle: asyncio.TimerHandle | None = None
 
     def end(self, cause: Cause) -> None:
         """End it early. A lost lease always counts, also while it is being ended for another cause."""
@@ -146,20 +152,22 @@ class Execution:
         return RunSpec(self.claim.argv, self.claim.run.prompt, cwd, self._environment)
 
     async def _attend(self, process: RuntimeProcess) -> Outcome:
-        capture = Capture(self._append, max_bytes=self._max_output_bytes)
+        capture = Capture(self._append, max_bytes=self._max_output_bytes, secrets=self._secrets)
         reading = asyncio.create_task(self._read(process, capture))
         deadline = asyncio.get_running_loop().call_later(
             self._max_runtime_ms / 1000, self.end, Cause.DEADLINE
         )
+        self._listen(self.claim.run.idle_timeout_ms)
         try:
             await self._record_process(process)
             cause, ended = await self._until_over(process)
             self._refuse_if_lost()
             await self._while_held(reading)
             await self._while_held(asyncio.ensure_future(capture.close()))
-            return _outcome(cause, ended, capture.tail, max_runtime_ms=self._max_runtime_ms)
+            return self._ending(cause, ended, capture.tail)
         finally:
             deadline.cancel()
+            self._listen(None)
             process.kill()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -189,8 +197,20 @@ class Execution:
             exiting.cancel()
 
     async def _read(self, process: RuntimeProcess, capture: Capture) -> None:
+        idle_ms = self.claim.run.idle_timeout_ms
         async for stream, data in process.output():
+            # While we are the slow ones, its silence is not its own.
+            self._listen(None)
             await capture.take(stream, data)
+            self._listen(idle_ms)
+
+    def _listen(self, idle_ms: int | None) -> None:
+        """Begin anew to wait for it to print something, or wait no more."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if idle_ms is not None:
+            self._idle = asyncio.get_running_loop().call_later(idle_ms / 1000, self.end, Cause.IDLE)
 
     async def _append(self, chunks: Sequence[OutputChunk]) -> None:
         await self._persist(lambda: self._store.append_output(self.claim, chunks))
@@ -199,6 +219,8 @@ class Execution:
         if outcome is None:
             return
         run, lease_token = self.claim.run, self.claim.lease_token
+        if outcome.error is not None:
+            outcome = replace(outcome, error=self._secrets.hide(outcome.error))
         await self._persist(lambda: self._store.finish_run(run, lease_token, outcome))
 
     async def _persist(self, change: Callable[[], Awaitable[bool]]) -> None:
@@ -230,6 +252,15 @@ class Execution:
             if not work.done():
                 work.cancel()
 
+    def _ending(self, cause: Cause | None, ended: Exit, output: str) -> Outcome:
+        if cause is Cause.DEADLINE:
+            error = f"The run took longer than its limit of {self._max_runtime_ms} ms."
+            return Outcome(RunState.TIMEOUT, RunReason.DEADLINE, error, ended.code, output)
+        if cause is Cause.IDLE:
+            error = f"The run printed nothing for {self.claim.run.idle_timeout_ms} ms."
+            return Outcome(RunState.TIMEOUT, RunReason.IDLE, error, ended.code, output)
+        return _outcome(cause, ended, output)
+
     def _refuse_if_lost(self) -> None:
         if self._lost.is_set():
             raise _LeaseLostError
@@ -244,10 +275,7 @@ class Execution:
             await asyncio.sleep(min(left, _WATCH_S))
 
 
-def _outcome(cause: Cause | None, ended: Exit, output: str, *, max_runtime_ms: int) -> Outcome:
-    if cause is Cause.DEADLINE:
-        error = f"The run took longer than its limit of {max_runtime_ms} ms."
-        return Outcome(RunState.TIMEOUT, RunReason.DEADLINE, error, ended.code, output)
+def _outcome(cause: Cause | None, ended: Exit, output: str) -> Outcome:
     if cause is Cause.CANCEL:
         return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, _CANCELLED, ended.code, output)
     if cause is Cause.SHUTDOWN:

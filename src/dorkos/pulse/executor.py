@@ -17,6 +17,7 @@ from dorkos.node import Node
 from dorkos.pulse.environment import run_environment
 from dorkos.pulse.execution import Cause, Execution
 from dorkos.pulse.model import Claim, Offer
+from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.protocol import Runtime
 from dorkos.settings import SchedulerSettings
@@ -101,25 +102,27 @@ class Executor(Loop):
         return None
 
     def _begin(self, claim: Claim, leased_until: float, url: str) -> None:
+        environment = run_environment(
+            self._environment,
+            url=url,
+            secret=claim.token.secret,
+            run_id=claim.run.id,
+            subject=claim.token.subject,
+            agent_id=claim.token.agent_id,
+            context=claim.run.context,
+        )
         execution = Execution(
             claim,
             store=self._store,
             runtime=self._runtime,
             clock=self._clock,
             boundary=self._boundary,
-            environment=run_environment(
-                self._environment,
-                url=url,
-                secret=claim.token.secret,
-                run_id=claim.run.id,
-                subject=claim.token.subject,
-                agent_id=claim.token.agent_id,
-                context=claim.run.context,
-            ),
+            environment=environment,
             leased_until=leased_until,
             lease_s=self._settings.lease_seconds,
             max_runtime_ms=claim.run.max_runtime or self._settings.default_max_runtime_ms,
             max_output_bytes=self._settings.max_output_bytes,
+            secrets=Secrets.named(self._settings.redact, environment, self._environment),
         )
         self.active[claim.run.id] = execution
         task = asyncio.create_task(self._carry_out(execution), name=f"dorkos.run.{claim.run.id}")

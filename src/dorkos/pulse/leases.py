@@ -7,7 +7,7 @@ has expired, rescue may take it over with a new token, and the former holder's s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,13 +15,15 @@ import sqlalchemy as sa
 from dorkos.db.database import Transaction
 from dorkos.db.schema.pulse import pulse_runs
 from dorkos.db.schema.system import nodes
+from dorkos.fleet import gate
 from dorkos.identity import tokens
 from dorkos.identity.tokens import NewToken
 from dorkos.node import Node
-from dorkos.pulse import runs
+from dorkos.pulse import aftermath, claims, runs
 from dorkos.pulse.model import (
     AgentDirectory,
     AgentTarget,
+    CallRefusal,
     Claim,
     DeliverySettler,
     Offer,
@@ -33,7 +35,10 @@ from dorkos.vocabulary import RunReason, RunState, Scope
 
 _SCOPES = frozenset({Scope.SEND, Scope.RECEIVE})
 
-_QUEUED = sa.and_(runs.ACTIVE, pulse_runs.c.status == RunState.QUEUED)
+_WORDS = {
+    RunReason.FLEET_STOPPED: "The fleet was stopped.",
+    RunReason.OVERLAP: runs.REPLACED,
+}
 _RUNNING = sa.and_(runs.ACTIVE, pulse_runs.c.status == RunState.RUNNING)
 
 
@@ -56,23 +61,30 @@ class Owner:
 
 
 def claim(
-    tx: Transaction, offers: Sequence[Offer], *, node: Node, lease: timedelta, agents: AgentDirectory
+    tx: Transaction,
+    offers: Sequence[Offer],
+    *,
+    node: Node,
+    lease: timedelta,
+    agents: AgentDirectory,
+    per_agent: int | None,
 ) -> list[Claim]:
-    """Take the oldest waiting runs, as many as there are offers. No two servers get the same run."""
+    """Take the oldest runs that may start, as many as there are offers. No two servers get the same run.
+
+    Which may start is told in `claims`; `per_agent` is how many runs of one agent may be at work at once.
+
+    None while the fleet is on hold or stopped: they wait, in their order.
+    """
+    if not gate(tx).starts:
+        return []
     now = tx.now()
-    waiting = tx.execute(
-        sa.select(pulse_runs.c.id)
-        .where(_QUEUED)
-        .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
-        .limit(len(offers))
-        .with_for_update(skip_locked=True)
-    ).scalars()
-    claims = []
-    for run_id, offer in zip(list(waiting), offers, strict=False):
+    chosen = claims.choose(tx, limit=len(offers), per_agent=per_agent)
+    found = []
+    for run_id, offer in zip(chosen, offers, strict=False):
         taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents)
         if taken is not None:
-            claims.append(taken)
-    return claims
+            found.append(taken)
+    return found
 
 
 def renew(tx: Transaction, lease_tokens: Sequence[str], *, lease: timedelta) -> dict[str, bool]:
@@ -104,6 +116,11 @@ def release(tx: Transaction, run_id: str, lease_token: str) -> bool:
     """Give back a run that was claimed but never started. False if the lease is lost."""
     statement = _held(run_id, lease_token).values(
         status=RunState.QUEUED,
+        # Of a stopped fleet this run is one that waits now, not one that is to be ended.
+        cancel_requested_at=sa.case(
+            (pulse_runs.c.reason == RunReason.FLEET_STOPPED, None), else_=pulse_runs.c.cancel_requested_at
+        ),
+        reason=sa.case((pulse_runs.c.reason == RunReason.FLEET_STOPPED, None), else_=pulse_runs.c.reason),
         started_at=None,
         host=None,
         boot_id=None,
@@ -119,12 +136,23 @@ def release(tx: Transaction, run_id: str, lease_token: str) -> bool:
 
 
 def finish(
-    tx: Transaction, run: Run, lease_token: str, outcome: Outcome, *, deliveries: DeliverySettler
+    tx: Transaction,
+    run: Run,
+    lease_token: str,
+    outcome: Outcome,
+    *,
+    deliveries: DeliverySettler,
+    next_id: str,
 ) -> bool:
     """End a run: its state, its tokens, the message that started it, and the event, in one commit.
 
-    False, with nothing changed, if the lease is no longer held or the run has ended already.
+    So is what follows from it: another attempt, with the id `next_id`, or an outcome that counts for its
+    schedule. One that was cancelled ends with the reason that was stored with the request. False, with
+    nothing changed, if the lease is no longer held or the run has ended already.
     """
+    if outcome.reason is RunReason.CANCEL_REQUESTED and (asked := _asked_by(tx, run.id)) is not None:
+        outcome = replace(outcome, reason=asked, error=_WORDS[asked])
+    standing = aftermath.standing_of(tx, run.schedule_id)
     now = tx.now()
     began = run.started_at or now
     duration_ms = max(0, (now - began) // timedelta(milliseconds=1))
@@ -149,6 +177,7 @@ def finish(
     runs.tell_finished(
         tx, run.id, outcome, schedule_id=run.schedule_id, agent_id=run.agent_id, duration_ms=duration_ms
     )
+    aftermath.follow(tx, run, outcome, standing, next_id=next_id)
     return True
 
 
@@ -195,6 +224,14 @@ def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun,
     return [(one, owners[one.run.lease_owner or ""]) for one in held]
 
 
+def _asked_by(tx: Transaction, run_id: str) -> RunReason | None:
+    """Why the end of a run was asked for, if not by a person."""
+    stored: RunReason | None = tx.execute(
+        sa.select(pulse_runs.c.reason).where(pulse_runs.c.id == run_id)
+    ).scalar_one_or_none()
+    return stored if stored in _WORDS else None
+
+
 def _neighbours(node: Node) -> tuple[sa.ColumnElement[bool], ...]:
     return (nodes.c.id != node.id, nodes.c.host == node.host, nodes.c.boot_id == node.boot_id)
 
@@ -238,7 +275,19 @@ def _take(
         run.id,
         {"scheduleId": run.schedule_id, "agentId": run.agent_id, "node": node.id, "host": node.host},
     )
-    return _with_target(run, offer.lease_token, token, agent)
+    taken = _with_target(run, offer.lease_token, token, agent)
+    # A run that cannot start for another reason spends nothing.
+    if agent is None or taken.obstacle is not None:
+        return taken
+    refusal = agents.take_call(tx, agent.id)
+    return taken if refusal is None else replace(taken, argv=(), obstacle=_refused(refusal))
+
+
+def _refused(refusal: CallRefusal) -> Outcome:
+    over = refusal.code == RunReason.BUDGET_EXCEEDED
+    return Outcome(
+        RunState.FAILED, RunReason.BUDGET_EXCEEDED if over else RunReason.START_FAILED, refusal.detail
+    )
 
 
 def _with_target(run: Run, lease_token: str, token: NewToken, agent: AgentTarget | None) -> Claim:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,9 @@ import sqlalchemy as sa
 from dorkos.db.database import Transaction
 from dorkos.identity.tokens import NewToken
 from dorkos.vocabulary import (
+    CatchUpPolicy,
     OutputStream,
+    OverlapPolicy,
     PermissionMode,
     RunReason,
     RunState,
@@ -26,26 +29,51 @@ from dorkos.vocabulary import (
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When something runs, and what. `timezone` None inherits the setting; instants are UTC."""
+    """When something runs, and what. `timezone` None inherits the setting; instants are UTC.
+
+    An interval (`every_ms`) is counted from `anchor_at`. `next_due_at` is the next instant to decide, also
+    of one that is paused or waits for approval. `status_reason` says in words why it is paused or needs
+    attention, as far as that is known. What the policies mean is told in `planner`.
+    """
 
     id: str
     name: str
     description: str | None
     cron: str | None
+    every_ms: int | None
+    anchor_at: datetime | None
     run_at: datetime | None
     timezone: str | None
     prompt: str
     cwd: str | None
     command: tuple[str, ...] | None
     agent_id: str | None
+    runtime: str | None
+    target_subject: str | None
     status: ScheduleStatus
+    status_reason: str | None
     enabled: bool
     max_runtime: int | None
     permission_mode: PermissionMode
+    overlap: OverlapPolicy
+    max_active: int | None
+    catch_up: CatchUpPolicy
+    catch_up_window_ms: int | None
+    catch_up_max: int | None
+    jitter_ms: int
+    max_attempts: int
+    retry_delay_ms: int | None
+    repeatable: bool
+    idle_timeout_ms: int | None
+    alarm_after_ms: int | None
+    pause_after_failures: int | None
+    failures_in_row: int
     revision: int
     decided_until: datetime
     next_due_at: datetime | None
     created_by: str | None
+    reason: str | None
+    grant_hash: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -53,6 +81,11 @@ class Schedule:
     def fires(self) -> bool:
         """Whether due instants start runs: switched on, and neither paused nor waiting for approval."""
         return self.enabled and self.status is ScheduleStatus.ACTIVE
+
+    @property
+    def next_run_at(self) -> datetime | None:
+        """The next instant at which it will fire; None if it will not."""
+        return self.next_due_at if self.fires else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +96,31 @@ class ScheduleDraft:
     prompt: str
     description: str | None = None
     cron: str | None = None
+    every_ms: int | None = None
     run_at: datetime | None = None
     timezone: str | None = None
     cwd: str | None = None
     command: tuple[str, ...] | None = None
     agent_id: str | None = None
+    runtime: str | None = None
+    target_subject: str | None = None
     status: ScheduleStatus = ScheduleStatus.ACTIVE
     enabled: bool = True
     max_runtime: int | None = None
     permission_mode: PermissionMode = PermissionMode.ACCEPT_EDITS
+    overlap: OverlapPolicy = OverlapPolicy.SKIP
+    max_active: int | None = None
+    catch_up: CatchUpPolicy = CatchUpPolicy.LATEST
+    catch_up_window_ms: int | None = None
+    catch_up_max: int | None = None
+    jitter_ms: int = 0
+    max_attempts: int = 1
+    retry_delay_ms: int | None = None
+    repeatable: bool = False
+    idle_timeout_ms: int | None = None
+    alarm_after_ms: int | None = None
+    pause_after_failures: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +140,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One attempt to do something. `max_runtime` and `duration_ms` are milliseconds."""
+    """One attempt to do something. `max_runtime` and `duration_ms` are milliseconds.
+
+    It does not start before `available_at`. `repeatable` says that doing it twice does no harm.
+    """
 
     id: str
     schedule_id: str | None
@@ -104,7 +156,11 @@ class Run:
     prompt: str
     cwd: str | None
     command: tuple[str, ...] | None
+    runtime: str | None
     max_runtime: int | None
+    idle_timeout_ms: int | None
+    repeatable: bool
+    available_at: datetime | None
     delivery_id: str | None
     chain_id: str
     context: Mapping[str, str]
@@ -145,6 +201,19 @@ class Outcome:
     error: str | None = None
     exit_code: int | None = None
     output: str | None = None
+
+
+class Cancellation(StrEnum):
+    """What became of a request to cancel a run.
+
+    `finished`: it had not begun, and never will. `stopping`: the server that runs it was asked to end it.
+    `unconfirmed`: so it was, but that server has given no sign of life for a lease; whether the program
+    still runs cannot be told, and rescue ends the run.
+    """
+
+    FINISHED = "finished"
+    STOPPING = "stopping"
+    UNCONFIRMED = "unconfirmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +285,26 @@ class AgentTarget:
     entrypoint: tuple[str, ...] | None
 
 
+class CallRefusal(Protocol):
+    """Why an agent may not act now. `code` is `budget_exceeded` or `path_denied`."""
+
+    @property
+    def code(self) -> str:
+        """The word that is stored with the run."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The reason in words."""
+        ...
+
+
 class AgentDirectory(Protocol):
     """Port to Mesh: who a schedule or a run is for."""
+
+    def take_call(self, tx: Transaction, agent_id: str) -> CallRefusal | None:
+        """Count the start of a run on the agent's budget, or say why it may not start."""
+        ...
 
     def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
         """The agent, or None if it is not registered."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
-from dorkos.operation import Nothing, Operation, Success
+from dorkos.operation import Operation, Success
+from dorkos.pulse import tools
 from dorkos.pulse.model import Schedule, ScheduleDraft
+from dorkos.pulse.operations_approvals import APPROVALS
+from dorkos.pulse.operations_preview import PREVIEW
+from dorkos.pulse.operations_reading import READING, window_of
+from dorkos.pulse.operations_simulate import SIMULATE
+from dorkos.pulse.reading import Place
 from dorkos.pulse.service import PulseService
-from dorkos.pulse.triggers import read_trigger
+from dorkos.pulse.triggers import read_instant, read_trigger
 from dorkos.pulse.wire import (
     Cancelled,
     CreateSchedule,
@@ -22,6 +29,7 @@ from dorkos.pulse.wire import (
     ScheduleDetail,
     ScheduleId,
     ScheduleOut,
+    SchedulesQuery,
     SlotOut,
     SlotsQuery,
     Triggered,
@@ -34,38 +42,49 @@ from dorkos.pulse.wire import (
 )
 from dorkos.pulse.zones import load_zone
 from dorkos.storable import check_storable
-from dorkos.vocabulary import RunState, Scope
+from dorkos.vocabulary import Scope
 
 # Fields that have no "none": null is refused rather than taken for the default.
-_NEVER_NULL = ("name", "prompt", "enabled", "permission_mode", "status")
+_NEVER_NULL = (
+    *("name", "prompt", "enabled", "permission_mode", "status"),
+    *("overlap", "catch_up", "jitter_ms", "max_attempts", "repeatable"),
+)
 
 
-async def list_schedules(pulse: PulseService, _caller: Caller, _asked: Nothing) -> list[ScheduleOut]:
-    """All schedules, oldest first."""
-    found = await pulse.store.list_schedules()
-    return [schedule_out(schedule, zone=pulse.zone_name(schedule)) for schedule in found]
+async def list_schedules(pulse: PulseService, _caller: Caller, asked: SchedulesQuery) -> list[ScheduleOut]:
+    """The schedules, oldest first."""
+    states = asked.states()
+    alarms = await pulse.store.alarms()
+    return [
+        schedule_out(schedule, zone=pulse.zone_name(schedule), alarm=alarms.get(schedule.id))
+        for schedule in await pulse.store.list_schedules()
+        if schedule.status in states
+    ]
 
 
 async def get_schedule(pulse: PulseService, _caller: Caller, asked: ScheduleId) -> ScheduleDetail:
     """One schedule with its next five instants."""
-    return _detail(pulse, await pulse.store.get_schedule(asked.id))
+    return await _detail(pulse, await pulse.store.get_schedule(asked.id))
 
 
 async def create_schedule(pulse: PulseService, caller: Caller, asked: CreateSchedule) -> ScheduleDetail:
-    """Store a schedule; it fires from its next instant on."""
+    """Store a schedule. A person's fires from its next instant on, an agent's waits until it is approved."""
     draft = ScheduleDraft(**_fields(asked))
-    return _detail(pulse, await pulse.create_schedule(draft, actor=caller.subject))
+    return await _detail(pulse, await pulse.create_schedule(draft, author=pulse.author(caller)))
 
 
 async def update_schedule(pulse: PulseService, caller: Caller, asked: UpdateSchedule) -> ScheduleDetail:
-    """Edit the fields that were sent. Naming another target replaces the one there was."""
+    """Edit the fields that were sent. Naming another target replaces the one there was.
+
+    An agent edits only what it proposed itself, has to say why, and the schedule waits for approval again.
+    """
     changes = _fields(asked)
     del changes["id"]
     if changes.get("agent_id") is not None:
         changes.setdefault("command", None)
     elif changes.get("command") is not None:
         changes.setdefault("agent_id", None)
-    return _detail(pulse, await pulse.update_schedule(asked.id, changes, actor=caller.subject))
+    return await _detail(pulse, await pulse.update_schedule(asked.id, changes, author=pulse.author(caller)))
 
 
 async def delete_schedule(pulse: PulseService, caller: Caller, asked: ScheduleId) -> Success:
@@ -88,8 +107,13 @@ async def list_slots(pulse: PulseService, _caller: Caller, asked: SlotsQuery) ->
 
 async def list_runs(pulse: PulseService, _caller: Caller, asked: RunsQuery) -> list[RunOut]:
     """Runs, newest first."""
-    found = await pulse.store.list_runs(
-        schedule_id=asked.schedule_id, states=asked.states(), limit=asked.limit, offset=asked.offset
+    found = await pulse.store.page_of_runs(
+        schedule_id=asked.schedule_id,
+        states=asked.states(),
+        window=window_of(asked.since, asked.until),
+        after=Place.parse(asked.cursor) if asked.cursor else None,
+        limit=asked.limit,
+        offset=asked.offset,
     )
     return [run_out(run) for run in found]
 
@@ -101,8 +125,7 @@ async def get_run(pulse: PulseService, _caller: Caller, asked: RunId) -> RunOut:
 
 async def cancel_run(pulse: PulseService, caller: Caller, asked: RunId) -> Cancelled:
     """Cancel a run that waits or runs."""
-    state = await pulse.store.cancel_run(asked.id, actor=caller.subject)
-    return Cancelled(outcome="stopping" if state is RunState.RUNNING else "finished")
+    return Cancelled(outcome=await pulse.store.cancel_run(asked.id, actor=caller.subject))
 
 
 async def read_output(pulse: PulseService, _caller: Caller, asked: OutputQuery) -> OutputOut:
@@ -112,8 +135,21 @@ async def read_output(pulse: PulseService, _caller: Caller, asked: OutputQuery) 
     return OutputOut(chunks=chunks, next_seq=chunks[-1].seq if chunks else asked.after, final=page.final)
 
 
-def _detail(pulse: PulseService, schedule: Schedule) -> ScheduleDetail:
-    return schedule_detail(schedule, zone=pulse.zone_name(schedule), next_runs=pulse.preview(schedule))
+def _next_page(asked: RunsQuery, page: list[RunOut]) -> str | None:
+    """Where the page after this one begins. The last page may be followed by an empty one."""
+    if len(page) < asked.limit:
+        return None
+    return str(Place(read_instant(page[-1].created_at), page[-1].id))
+
+
+async def _detail(pulse: PulseService, schedule: Schedule) -> ScheduleDetail:
+    alarms = await pulse.store.alarms(schedule.id)
+    return schedule_detail(
+        schedule,
+        zone=pulse.zone_name(schedule),
+        alarm=alarms.get(schedule.id),
+        next_runs=pulse.preview(schedule),
+    )
 
 
 def _fields(asked: ScheduleBody) -> dict[str, Any]:
@@ -127,9 +163,12 @@ def _fields(asked: ScheduleBody) -> dict[str, Any]:
                 f"`{name}` cannot be null.",
                 hint="Leave it out to keep it as it is.",
             )
-    if "cron" in sent or "run_at" in sent:
-        trigger = read_trigger(sent.get("cron"), sent.get("run_at"))
-        sent |= {"cron": trigger.cron, "run_at": trigger.run_at}
+    written = [name for name in ("cron", "every_ms", "run_at") if name in sent]
+    if "cron" in written or any(sent[name] is not None for name in written):
+        # Null for one of the other two alone clears that one: it says nothing about the trigger there is.
+        sent |= asdict(
+            read_trigger(sent.get("cron"), every_ms=sent.get("every_ms"), run_at=sent.get("run_at"))
+        )
     for name in ("timezone", "cwd"):
         if name in sent:  # An empty form field means none.
             sent[name] = sent[name] or None
@@ -151,20 +190,22 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         "GET",
         _SCHEDULES,
         Scope.OBSERVE,
-        Nothing,
+        SchedulesQuery,
         list[ScheduleOut],
         list_schedules,
+        mcp=tools.LIST,
     ),
     Operation(
         "pulse.schedules.create",
-        "Create a schedule",
+        "Create a schedule; one that an agent creates waits for approval",
         "pulse",
         "POST",
         _SCHEDULES,
-        Scope.OPERATE,
+        Scope.SEND,
         CreateSchedule,
         ScheduleDetail,
         create_schedule,
+        mcp=tools.CREATE,
         status=201,
     ),
     Operation(
@@ -177,17 +218,19 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         ScheduleId,
         ScheduleDetail,
         get_schedule,
+        mcp=tools.GET,
     ),
     Operation(
         "pulse.schedules.update",
-        "Edit a schedule",
+        "Edit a schedule; what an agent edits waits for approval again",
         "pulse",
         "PATCH",
         f"{_SCHEDULES}/{{id}}",
-        Scope.OPERATE,
+        Scope.SEND,
         UpdateSchedule,
         ScheduleDetail,
         update_schedule,
+        mcp=tools.UPDATE,
     ),
     Operation(
         "pulse.schedules.delete",
@@ -199,6 +242,7 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         ScheduleId,
         Success,
         delete_schedule,
+        mcp=tools.DELETE,
     ),
     Operation(
         "pulse.schedules.trigger",
@@ -210,7 +254,9 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         ScheduleId,
         Triggered,
         trigger_schedule,
+        mcp=tools.TRIGGER,
         status=201,
+        live=True,
     ),
     Operation(
         "pulse.schedules.slots",
@@ -222,7 +268,12 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         SlotsQuery,
         list[SlotOut],
         list_slots,
+        mcp=tools.SLOTS,
     ),
+    PREVIEW,
+    *APPROVALS,
+    *READING,
+    SIMULATE,
     Operation(
         "pulse.runs.list",
         "List runs",
@@ -233,6 +284,8 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         RunsQuery,
         list[RunOut],
         list_runs,
+        mcp=tools.HISTORY,
+        next_page=_next_page,
     ),
     Operation(
         "pulse.runs.get",
@@ -244,6 +297,7 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         RunId,
         RunOut,
         get_run,
+        mcp=tools.RUN,
     ),
     Operation(
         "pulse.runs.cancel",
@@ -255,6 +309,7 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         RunId,
         Cancelled,
         cancel_run,
+        mcp=tools.CANCEL,
     ),
     Operation(
         "pulse.runs.output",
@@ -266,5 +321,6 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         OutputQuery,
         OutputOut,
         read_output,
+        mcp=tools.OUTPUT,
     ),
 )

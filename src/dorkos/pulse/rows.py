@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,16 +10,18 @@ import sqlalchemy as sa
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.pulse.model import Run, Schedule, ScheduleDraft
 
-SCHEDULE_COLUMNS = tuple(column for column in pulse_schedules.c if column.name != "deleted_at")
-RUN_COLUMNS = tuple(pulse_runs.c)
+_SCHEDULE_FIELDS = tuple(Schedule.__dataclass_fields__)
+SCHEDULE_COLUMNS = tuple(pulse_schedules.c[name] for name in _SCHEDULE_FIELDS)
+RUN_COLUMNS = tuple(pulse_runs.c[name] for name in Run.__dataclass_fields__)
 DRAFT_FIELDS = tuple(ScheduleDraft.__dataclass_fields__)
+_COMMAND = _SCHEDULE_FIELDS.index("command")
 
 
-def schedule_of(row: sa.RowMapping) -> Schedule:
-    """A row of `SCHEDULE_COLUMNS`."""
-    values: dict[str, Any] = {**row}
-    values["command"] = _argv(values["command"])
-    return Schedule(**values)
+def schedule_of(row: Sequence[Any]) -> Schedule:
+    """A row of `SCHEDULE_COLUMNS`, in their order."""
+    values = list(row)
+    values[_COMMAND] = _argv(values[_COMMAND])
+    return Schedule(*values)
 
 
 def run_of(row: sa.RowMapping) -> Run:

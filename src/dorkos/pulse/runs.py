@@ -15,11 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.pulse import pulse_runs
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.fleet import gate
+from dorkos.pulse import expectations
 from dorkos.pulse.model import DeliverySettler, Outcome, Run, RunRequest, Schedule
 from dorkos.pulse.rows import RUN_COLUMNS, run_of
-from dorkos.vocabulary import ACTIVE_RUN_STATES, RunReason, RunState, RunTrigger
+from dorkos.vocabulary import ACTIVE_RUN_STATES, FleetMode, RunReason, RunState, RunTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,12 @@ class NewRun:
     agent_id: str | None = None
     cwd: str | None = None
     command: tuple[str, ...] | None = None
+    runtime: str | None = None
     max_runtime: int | None = None
+    idle_timeout_ms: int | None = None
+    repeatable: bool = False
+    attempt: int = 1
+    available_at: datetime | None = None
     delivery_id: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
 
@@ -54,7 +62,32 @@ class NewRun:
             agent_id=schedule.agent_id,
             cwd=schedule.cwd,
             command=schedule.command,
+            runtime=schedule.runtime,
             max_runtime=schedule.max_runtime,
+            idle_timeout_ms=schedule.idle_timeout_ms,
+            repeatable=schedule.repeatable,
+        )
+
+    @classmethod
+    def of_attempt(cls, run: Run, *, run_id: str, available_at: datetime) -> NewRun:
+        """The attempt that follows one that ended: the same content, in the same chain, not before then."""
+        return cls(
+            id=run_id,
+            trigger=run.trigger,
+            prompt=run.prompt,
+            chain_id=run.chain_id,
+            schedule_id=run.schedule_id,
+            slot_id=run.slot_id,
+            agent_id=run.agent_id,
+            cwd=run.cwd,
+            command=run.command,
+            runtime=run.runtime,
+            max_runtime=run.max_runtime,
+            idle_timeout_ms=run.idle_timeout_ms,
+            repeatable=run.repeatable,
+            attempt=run.attempt + 1,
+            available_at=available_at,
+            context=run.context,
         )
 
     @classmethod
@@ -77,7 +110,14 @@ def status_in(states: Sequence[RunState]) -> sa.ColumnElement[bool]:
     return pulse_runs.c.status.in_([sa.literal(state, kind, literal_execute=True) for state in states])
 
 
-_INSERT = pulse_runs.insert()
+_INSERT = Prepared(
+    pulse_runs.insert(),
+    *("id", "schedule_id", "slot_id", "attempt", "agent_id", "status", "trigger", "prompt", "cwd", "command"),
+    *("runtime", "max_runtime", "idle_timeout_ms", "repeatable", "available_at", "delivery_id", "chain_id"),
+    *("context", "created_at"),
+)
+
+REPLACED = "A newer run of the schedule took its place."
 
 # Word for word the condition of the partial index over active runs: SQLite uses it for nothing less.
 ACTIVE = status_in(ACTIVE_RUN_STATES)
@@ -88,7 +128,7 @@ def queue(tx: Transaction, new: Sequence[NewRun], *, actor: str | None = None) -
     if not new:
         return
     now = tx.now()
-    tx.execute(_INSERT, [_values(run, now) for run in new])
+    tx.run_many(_INSERT, [_values(run, now) for run in new])
     for run in new:
         tx.emit(
             "pulse.run.queued",
@@ -119,8 +159,15 @@ def cancel_queued(
         pulse_runs.update()
         .where(ACTIVE, pulse_runs.c.status == RunState.QUEUED, where)
         .values(status=RunState.CANCELLED, reason=reason, error=error, finished_at=now, duration_ms=0)
-        .returning(pulse_runs.c.id, pulse_runs.c.schedule_id, pulse_runs.c.agent_id, pulse_runs.c.delivery_id)
+        .returning(
+            pulse_runs.c.id,
+            pulse_runs.c.schedule_id,
+            pulse_runs.c.slot_id,
+            pulse_runs.c.agent_id,
+            pulse_runs.c.delivery_id,
+        )
     ).all()
+    expectations.settle(tx, [row.slot_id for row in cancelled if row.slot_id is not None])
     outcome = Outcome(RunState.CANCELLED, reason, error)
     for row in cancelled:
         tell_finished(
@@ -139,8 +186,13 @@ def cancel_queued(
     return [row.id for row in cancelled]
 
 
-def request_cancel(tx: Transaction, where: sa.ColumnElement[bool], *, actor: str | None) -> list[str]:
-    """Ask the servers that hold the matching runs to end them. Asking twice changes nothing."""
+def request_cancel(
+    tx: Transaction, where: sa.ColumnElement[bool], *, actor: str | None, reason: RunReason | None = None
+) -> list[str]:
+    """Ask the servers that hold the matching runs to end them. Asking twice changes nothing.
+
+    A reason is stored with the request, for the end to be told by: see `leases.finish`.
+    """
     asked = tx.execute(
         pulse_runs.update()
         .where(
@@ -149,13 +201,40 @@ def request_cancel(tx: Transaction, where: sa.ColumnElement[bool], *, actor: str
             pulse_runs.c.cancel_requested_at.is_(None),
             where,
         )
-        .values(cancel_requested_at=tx.now())
+        .values(cancel_requested_at=tx.now(), reason=reason)
         .returning(pulse_runs.c.id)
     )
     ids = list(asked.scalars())
     for run_id in ids:
         tx.emit("pulse.run.cancel_requested", run_id, actor=actor)
     return ids
+
+
+def cancel_for_stop(tx: Transaction, *, limit: int) -> int:
+    """While the fleet is stopped, ask the servers to end up to `limit` running runs. Returns how many.
+
+    The reason is stored with the request, for the end to be told by: see `leases.finish`.
+    """
+    if gate(tx).mode is not FleetMode.STOP:
+        return 0
+    at_work = (
+        sa.select(pulse_runs.c.id)
+        .where(ACTIVE, pulse_runs.c.status == RunState.RUNNING, pulse_runs.c.cancel_requested_at.is_(None))
+        .order_by(pulse_runs.c.id)
+        .limit(limit)
+        # One that somebody else is just changing is looked at again in the next pass.
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(tx.execute(at_work).scalars())
+    asked = tx.execute(
+        pulse_runs.update()
+        .where(ACTIVE, pulse_runs.c.status == RunState.RUNNING, pulse_runs.c.id.in_(ids))
+        .values(cancel_requested_at=tx.now(), reason=RunReason.FLEET_STOPPED)
+        .returning(pulse_runs.c.id)
+    )
+    for run_id in (stopped := list(asked.scalars())):
+        tx.emit("pulse.run.cancel_requested", run_id, {"reason": RunReason.FLEET_STOPPED.value})
+    return len(stopped)
 
 
 def tell_finished(
@@ -227,14 +306,18 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
         "id": run.id,
         "schedule_id": run.schedule_id,
         "slot_id": run.slot_id,
-        "attempt": 1,
+        "attempt": run.attempt,
         "agent_id": run.agent_id,
         "status": RunState.QUEUED,
         "trigger": run.trigger,
         "prompt": run.prompt,
         "cwd": run.cwd,
         "command": list(run.command) if run.command is not None else None,
+        "runtime": run.runtime,
         "max_runtime": run.max_runtime,
+        "idle_timeout_ms": run.idle_timeout_ms,
+        "repeatable": run.repeatable,
+        "available_at": run.available_at,
         "delivery_id": run.delivery_id,
         "chain_id": run.chain_id,
         "context": dict(run.context) or None,

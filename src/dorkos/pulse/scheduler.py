@@ -1,7 +1,8 @@
 """`SchedulerService`: decides about due instants, again and again.
 
 Any number of servers may do it on one database: a plan is stored only if the cursor is where it was read,
-and a slot only if its instant has none.
+and a slot only if its instant has none. A schedule of which nobody can tell when it is due is taken out of
+use, with the reason: see `schedules.need_attention`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from dorkos.errors import DorkError
+from dorkos.fleet import Fleet
 from dorkos.lifecycle import Loop, Signal
 from dorkos.pulse.model import Schedule
 from dorkos.pulse.planner import Plan, due_instants, plan
+from dorkos.pulse.policies import policy_of
 from dorkos.pulse.slots import Decision, DueSchedule, decide
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.triggers import trigger_of
 from dorkos.pulse.zones import Zones
+from dorkos.storable import clean_text
 
 log = logging.getLogger("dorkos.pulse")
 
 _INTERVAL_S = 1.0
 _PAGE = 1000
-# Plans in one commit: enough to share its sync, few enough not to keep other writers waiting.
-_CHUNK = 100
+# A message of ours is shorter; what a library says about a bad value need not be.
+_REASON_MAX = 500
+# Plans made at once, and slots in one commit: enough to share its sync, few enough not to keep other
+# writers waiting. The slots of one schedule are never parted.
+_CHUNK = 200
+_SLOTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A schedule of which nobody can tell when it is due, and why."""
+
+    schedule: Schedule
+    reason: str
 
 
 class SchedulerService(Loop):
@@ -38,21 +55,19 @@ class SchedulerService(Loop):
         self.planned: Signal[int] = Signal()
         self._store = store
         self._zones = zones
-        # Schedules that could not be planned, by revision, so that each is reported once.
-        self._broken: dict[str, int] = {}
         self._zones_checked = False
 
     async def work(self) -> float | None:
         """Decide everything that is due now. Returns the seconds until something is due again, at most 1."""
-        now = await self._store.now()
+        now, fleet = await self._store.now(), await self._store.fleet()
         if not self._zones_checked:
-            await self._follow_inherited_zone(now)
+            await self._follow_inherited_zone(now, fleet)
             self._zones_checked = True
         after: tuple[datetime, str] | None = None
         taken = 0
         while not self.stopping:
             page = await self._store.due_schedules(now, after=after, limit=_PAGE)
-            taken += await self._decide(page, now)
+            taken += await self._decide(page, now, fleet)
             if len(page) < _PAGE:
                 break
             last = page[-1].schedule
@@ -61,7 +76,7 @@ class SchedulerService(Loop):
         self.planned.emit(taken)
         return await self._until_next(now)
 
-    async def _follow_inherited_zone(self, now: datetime) -> None:
+    async def _follow_inherited_zone(self, now: datetime, fleet: Fleet) -> None:
         """After a start: what inherits its zone is due in the zone of today's setting.
 
         Their next instant was computed with the zone of then. If that was another, they begin anew from
@@ -71,7 +86,7 @@ class SchedulerService(Loop):
         while page := await self._store.inheriting_schedules(after=after, limit=_PAGE):
             moved = await asyncio.to_thread(self._moved_by_zone, page, now)
             for start in range(0, len(moved), _CHUNK):
-                await self._store.record_plans(moved[start : start + _CHUNK])
+                await self._store.record_plans(moved[start : start + _CHUNK], made_under=fleet)
             after = page[-1].id
 
     def _moved_by_zone(self, page: Sequence[Schedule], now: datetime) -> list[Decision]:
@@ -89,33 +104,60 @@ class SchedulerService(Loop):
                 moved.append(decide(schedule, anew))
         return moved
 
-    async def _decide(self, page: Sequence[DueSchedule], now: datetime) -> int:
+    async def _decide(self, page: Sequence[DueSchedule], now: datetime, fleet: Fleet) -> int:
         taken = 0
-        for start in range(0, len(page), _CHUNK):
-            chunk = page[start : start + _CHUNK]
-            # In a thread: a schedule every second after a week away is ten thousand instants.
-            decisions = await asyncio.to_thread(self._plan_all, chunk, now)
-            if decisions:
-                taken += await self._store.record_plans(decisions)
+        planned: list[Decision | _Broken] = []
+        # While plans are stored, the next ones are made.
+        for start in range(0, len(page) + _CHUNK, _CHUNK):
+            stored, planned = await asyncio.gather(
+                self._record(planned, fleet),
+                # In a thread: a schedule every second after a week away is ten thousand instants.
+                asyncio.to_thread(self._plan_all, page[start : start + _CHUNK], now, fleet),
+            )
+            taken += stored
         return taken
 
-    def _plan_all(self, chunk: Sequence[DueSchedule], now: datetime) -> list[Decision]:
-        return [decision for due in chunk if (decision := self._plan_one(due, now)) is not None]
+    async def _record(self, planned: Sequence[Decision | _Broken], fleet: Fleet) -> int:
+        taken = 0
+        for together in _commits([one for one in planned if isinstance(one, Decision)]):
+            taken += await self._store.record_plans(together, made_under=fleet)
+        for broken in planned:
+            if isinstance(broken, _Broken):
+                await self._report(broken)
+        return taken
 
-    def _plan_one(self, due: DueSchedule, now: datetime) -> Decision | None:
+    def _plan_all(
+        self, chunk: Sequence[DueSchedule], now: datetime, fleet: Fleet
+    ) -> list[Decision | _Broken]:
+        return [self._plan_one(due, now, fleet) for due in chunk]
+
+    def _plan_one(self, due: DueSchedule, now: datetime, fleet: Fleet) -> Decision | _Broken:
         schedule = due.schedule
+        # One schedule that cannot be planned must not stop the others, whatever the fault is.
         try:
             trigger = trigger_of(schedule, self._zones)
             if trigger is None:
-                return None
-            planned = plan(trigger, schedule.decided_until, now, due.has_active_run)
+                # It runs on demand. Without a next instant it is not looked at again.
+                return decide(schedule, Plan((), schedule.decided_until, None))
+            planned = plan(
+                trigger,
+                schedule.decided_until,
+                now,
+                policy=policy_of(schedule),
+                active=due.active,
+                paused_before=fleet.paused_before,
+            )
         except DorkError as fault:
-            # One schedule that cannot be read must not stop the others.
-            if self._broken.get(schedule.id) != schedule.revision:
-                self._broken[schedule.id] = schedule.revision
-                log.error("schedule %s (%s) cannot be planned: %s", schedule.id, schedule.name, fault)
-            return None
+            return _Broken(schedule, fault.message)
+        except Exception as fault:
+            log.exception("schedule %s cannot be planned", schedule.id)
+            return _Broken(schedule, f"A fault of DorkOS itself, {type(fault).__name__}: {fault}")
         return decide(schedule, planned)
+
+    async def _report(self, broken: _Broken) -> None:
+        schedule, reason = broken.schedule, clean_text(broken.reason)[:_REASON_MAX]
+        if await self._store.need_attention(schedule, reason):
+            log.error("schedule %s (%s) needs attention: %s", schedule.id, schedule.name, reason)
 
     async def _until_next(self, now: datetime) -> float:
         next_due_at = await self._store.next_due_at(now)
@@ -124,3 +166,17 @@ class SchedulerService(Loop):
         # The pass itself took time, so the remaining time is measured anew.
         remaining_s = (next_due_at - await self._store.now()).total_seconds()
         return min(max(remaining_s, 0.0), _INTERVAL_S)
+
+
+def _commits(decisions: Sequence[Decision]) -> Iterator[list[Decision]]:
+    """Decisions parted so that no commit stores many more than `_SLOTS` slots."""
+    together: list[Decision] = []
+    slots = 0
+    for decision in decisions:
+        together.append(decision)
+        slots += len(decision.slots)
+        if slots >= _SLOTS:
+            yield together
+            together, slots = [], 0
+    if together:
+        yield together

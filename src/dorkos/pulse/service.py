@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -16,16 +16,24 @@ from dorkos.clock import Clock
 from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError
 from dorkos.events import Event, EventFeed
+from dorkos.fleet import CHANGED
+from dorkos.identity.model import Caller
+from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.node import Node
 from dorkos.pulse import cron
+from dorkos.pulse.alarms import Alarms
+from dorkos.pulse.approval_store import ApprovalExpiry
+from dorkos.pulse.approvals import Author
 from dorkos.pulse.executor import Executor
 from dorkos.pulse.model import AgentDirectory, DeliverySettler, RunRequest, Schedule, ScheduleDraft
-from dorkos.pulse.planner import due_instants
+from dorkos.pulse.planner import Cron, Trigger, due_instants
 from dorkos.pulse.rescue import Rescue
+from dorkos.pulse.retention import Retention
 from dorkos.pulse.scheduler import SchedulerService
+from dorkos.pulse.stopping import FleetStop
 from dorkos.pulse.store import PulseStore
-from dorkos.pulse.triggers import trigger_of
+from dorkos.pulse.triggers import WrittenTrigger, read_trigger, trigger_of, written_trigger_of
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.command import CommandRuntime
 from dorkos.settings import SchedulerSettings
@@ -56,7 +64,9 @@ class PulseService:
         self.settings = settings
         self.boundary = boundary
         self.zones = Zones(settings.timezone)
-        self.store = PulseStore(database, zones=self.zones, agents=agents, deliveries=deliveries)
+        self.store = PulseStore(
+            database, zones=self.zones, agents=agents, deliveries=deliveries, settings=settings
+        )
         self.scheduler = SchedulerService(self.store, self.zones)
         self.executor = Executor(
             self.store,
@@ -67,6 +77,10 @@ class PulseService:
             node=node,
             server_url=server_url,
         )
+        self.fleet_stop = FleetStop(self.store)
+        self.alarms = Alarms(self.store)
+        self.retention = Retention(database, node=node, settings=settings)
+        self.approval_expiry = ApprovalExpiry(self.store.approvals)
         self.rescue = Rescue(self.store, node=node, lease_s=settings.lease_seconds)
         self._clock = clock
         self._feed = feed
@@ -76,8 +90,17 @@ class PulseService:
     def loops(self) -> tuple[Loop, ...]:
         """What works in the background, for readiness."""
         if not self.settings.enabled:
-            return (self.rescue,)
-        return (self.rescue, self.scheduler, self.executor, self.executor.heartbeat)
+            return (self.rescue, self.retention, self.approval_expiry)
+        return (
+            self.rescue,
+            self.scheduler,
+            self.executor,
+            self.executor.heartbeat,
+            self.fleet_stop,
+            self.alarms,
+            self.retention,
+            self.approval_expiry,
+        )
 
     async def start(self) -> None:
         """Begin. With `scheduler.enabled` off nothing fires and nothing queued starts, visibly waiting.
@@ -85,10 +108,14 @@ class PulseService:
         What a dead server left behind is ended either way.
         """
         await self.rescue.start()
+        await self.retention.start()
+        await self.approval_expiry.start()
         if not self.settings.enabled:
             return
         await self.scheduler.start()
         await self.executor.start()
+        await self.fleet_stop.start()
+        await self.alarms.start()
         self._watcher = asyncio.create_task(self._watch(), name="dorkos.pulse.watch")
 
     async def stop(self) -> None:
@@ -97,7 +124,15 @@ class PulseService:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        await asyncio.gather(self.scheduler.stop(), self.executor.stop(), self.rescue.stop())
+        await asyncio.gather(
+            self.scheduler.stop(),
+            self.executor.stop(),
+            self.fleet_stop.stop(),
+            self.alarms.stop(),
+            self.retention.stop(),
+            self.approval_expiry.stop(),
+            self.rescue.stop(),
+        )
 
     # Ports for others.
 
@@ -111,40 +146,70 @@ class PulseService:
 
     # What the operations need beyond the store.
 
-    async def create_schedule(self, draft: ScheduleDraft, *, actor: str) -> Schedule:
+    def author(self, caller: Caller) -> Author:
+        """The caller as one who writes a schedule. Whoever does not operate this place proposes."""
+        within = timedelta(days=self.settings.approval_days)
+        return Author(caller.subject, not caller.is_operator, new_id(), within, caller.run_id)
+
+    async def create_schedule(self, draft: ScheduleDraft, *, author: Author) -> Schedule:
         """Check everything, then store. Raises what is wrong, and stores nothing then."""
         confined = self._confined(draft.cwd)
-        await asyncio.to_thread(self._check_trigger, draft)
-        return await self.store.create_schedule(replace(draft, cwd=confined), actor=actor)
+        await asyncio.to_thread(self._check_trigger, draft.cron, draft.timezone)
+        return await self.store.create_schedule(replace(draft, cwd=confined), author=author)
 
-    async def update_schedule(self, schedule_id: str, changes: Mapping[str, Any], *, actor: str) -> Schedule:
+    async def update_schedule(
+        self, schedule_id: str, changes: Mapping[str, Any], *, author: Author
+    ) -> Schedule:
         """Edit fields of `ScheduleDraft` by name, checked as at creation."""
         current = await self.store.get_schedule(schedule_id)
         checked = dict(changes)
         if changes.get("cwd", current.cwd) != current.cwd:
             checked["cwd"] = self._confined(changes["cwd"])
-        trigger = {name: changes[name] for name in ("cron", "run_at", "timezone") if name in changes}
+        trigger = {name: changes[name] for name in ("cron", "timezone") if name in changes}
         # A client sends back what it read: what did not change is not checked again.
         if any(getattr(current, name) != value for name, value in trigger.items()):
-            edited = ScheduleDraft(
-                name=current.name,
-                prompt=current.prompt,
-                **({"cron": current.cron, "run_at": current.run_at, "timezone": current.timezone} | trigger),
-            )
-            await asyncio.to_thread(self._check_trigger, edited)
-        return await self.store.update_schedule(schedule_id, checked, actor=actor)
+            edited = {"cron": current.cron, "timezone": current.timezone} | trigger
+            await asyncio.to_thread(self._check_trigger, edited["cron"], edited["timezone"])
+        return await self.store.update_schedule(schedule_id, checked, author=author)
 
     def preview(self, schedule: Schedule) -> list[datetime]:
-        """The next five instants at which it will fire; none if it is switched off or cannot be read."""
-        if schedule.next_due_at is None:
+        """The next five instants at which it will fire; none if it will not, or cannot be read."""
+        if schedule.next_run_at is None:
             return []
         try:
-            trigger = trigger_of(schedule, self.zones)
-            if trigger is None:
-                return []
-            return list(islice(due_instants(trigger, self._clock.now()), _PREVIEW))
+            return self._coming(trigger_of(schedule, self.zones), self._clock.now(), _PREVIEW)
         except DorkError:
             return []
+
+    def preview_content(self, content: Mapping[str, Any]) -> tuple[str | None, list[datetime]]:
+        """The zone and the next five instants of what an approval asks for; it may take long to search."""
+        zone = content["timezone"] or self.zones.inherited.key
+        try:
+            now = self._clock.now()
+            written = read_trigger(content["cron"])
+            return zone, self._coming(
+                written_trigger_of(written, zone, self.zones, anchor=now), now, _PREVIEW
+            )
+        except DorkError:
+            return zone, []
+
+    async def preview_trigger(
+        self, written: WrittenTrigger, timezone: str | None, *, after: datetime | None, count: int
+    ) -> list[datetime]:
+        """The next instants of a trigger that is not stored. Raises `invalid_cron` or `invalid_timezone`."""
+        since = after or self._clock.now()
+        trigger = written_trigger_of(written, timezone, self.zones, anchor=since)
+
+        def search() -> list[datetime]:
+            if isinstance(trigger, Cron):
+                cron.check(trigger.expression, trigger.zone, since)
+            return self._coming(trigger, since, count)
+
+        return await asyncio.to_thread(search)
+
+    @staticmethod
+    def _coming(trigger: Trigger | None, after: datetime, count: int) -> list[datetime]:
+        return [] if trigger is None else list(islice(due_instants(trigger, after), count))
 
     def zone_name(self, schedule: Schedule) -> str:
         """The zone its times are meant in. A stored name that is no zone is shown as it is."""
@@ -153,10 +218,10 @@ class PulseService:
     def _confined(self, cwd: str | None) -> str | None:
         return None if cwd is None else str(self.boundary.confine(cwd))
 
-    def _check_trigger(self, draft: ScheduleDraft) -> None:
-        zone = self.zones.resolve(draft.timezone)
-        if draft.cron is not None:
-            cron.check(draft.cron, zone, self._clock.now())
+    def _check_trigger(self, expression: str | None, timezone: str | None) -> None:
+        zone = self.zones.resolve(timezone)
+        if expression is not None:
+            cron.check(expression, zone, self._clock.now())
 
     async def _watch(self) -> None:
         """Wake the loops by what was committed. Only a hint: each of them also looks by itself."""
@@ -177,3 +242,6 @@ class PulseService:
             self.executor.cancel(event.entity_id)
         elif event.kind.startswith("pulse.schedule."):
             self.scheduler.wake()
+        elif event.kind == CHANGED:
+            for loop in (self.scheduler, self.executor, self.fleet_stop):
+                loop.wake()

@@ -14,29 +14,31 @@ from sqlalchemy.dialects.postgresql import insert
 
 from dorkos.clock import iso
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
+from dorkos.fleet import Fleet, gate
 from dorkos.ids import new_id
-from dorkos.pulse import runs
-from dorkos.pulse.model import Schedule, Slot
-from dorkos.pulse.planner import Plan, PlannedSlot
+from dorkos.pulse import expectations, runs
+from dorkos.pulse.model import DeliverySettler, Schedule, Slot
+from dorkos.pulse.planner import Active, Plan, PlannedSlot, jitter
 from dorkos.pulse.rows import SCHEDULE_COLUMNS, schedule_of
-from dorkos.vocabulary import RunTrigger, SlotReason, Verdict
+from dorkos.vocabulary import OverlapPolicy, RunReason, RunState, RunTrigger, SlotReason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class DueSchedule:
-    """A schedule with something to decide, and whether a run of it waits or runs."""
+    """A schedule with something to decide, and how many runs of it wait and run."""
 
     schedule: Schedule
-    has_active_run: bool
+    active: Active
 
 
 @dataclass(frozen=True, slots=True)
 class NewSlot:
-    """A slot to store. Its id, and the id of its run, are made outside the change."""
+    """A slot to store. Its id, and the id of its run if it has one, are made outside the change."""
 
     id: str
-    run_id: str
+    run_id: str | None
     schedule: Schedule
     due_at: datetime
     through_at: datetime
@@ -49,7 +51,7 @@ class NewSlot:
         """Give a planned slot its ids."""
         return cls(
             slot_id,
-            new_id(),
+            new_id() if planned.verdict is Verdict.RUN else None,
             schedule,
             planned.due_at,
             planned.through_at,
@@ -75,7 +77,7 @@ def decide(schedule: Schedule, plan: Plan) -> Decision:
     )
 
 
-_MOVE = (
+_MOVE = Prepared(
     pulse_schedules.update()
     .where(
         pulse_schedules.c.id == sa.bindparam("of_id"),
@@ -84,10 +86,11 @@ _MOVE = (
         pulse_schedules.c.deleted_at.is_(None),
     )
     .values(decided_until=sa.bindparam("to_decided_until"), next_due_at=sa.bindparam("to_next_due_at"))
+    .returning(pulse_schedules.c.id)
 )
 # Neighbouring instants with one verdict share a row, so that a long run of a schedule that is due every
 # second does not leave thousands of rows behind. The cursor sees to it that the last slot is the neighbour.
-_EXTEND = (
+_EXTEND = Prepared(
     pulse_slots.update()
     .where(
         pulse_slots.c.id
@@ -107,7 +110,24 @@ _EXTEND = (
     )
     .returning(pulse_slots.c.id, pulse_slots.c.due_at, pulse_slots.c.count)
 )
-_INSERT = insert(pulse_slots).on_conflict_do_nothing().returning(pulse_slots.c.id)
+_INSERT = Prepared(
+    insert(pulse_slots).on_conflict_do_nothing().returning(pulse_slots.c.id),
+    *("id", "schedule_id", "due_at", "through_at", "count", "verdict", "reason", "revision", "decided_at"),
+    "expected_by",
+)
+# A pause may last long, and its beginning and end are told: its instants in between wake nobody.
+_QUIET = frozenset({SlotReason.PAUSED, SlotReason.PENDING_APPROVAL})
+
+
+def _count_of(state: RunState) -> sa.ScalarSelect[int]:
+    return (
+        sa.select(sa.func.count())
+        .where(pulse_runs.c.schedule_id == pulse_schedules.c.id, runs.status_in([state]))
+        .scalar_subquery()
+    )
+
+
+_DUE = sa.select(*SCHEDULE_COLUMNS, _count_of(RunState.QUEUED), _count_of(RunState.RUNNING))
 
 
 def due(
@@ -119,8 +139,7 @@ def due(
     active run without the cursor's guard noticing.
     """
     statement = (
-        sa.select(*SCHEDULE_COLUMNS)
-        .where(pulse_schedules.c.next_due_at <= now)
+        _DUE.where(pulse_schedules.c.next_due_at <= now)
         .order_by(pulse_schedules.c.next_due_at, pulse_schedules.c.id)
         .limit(limit)
     )
@@ -129,14 +148,10 @@ def due(
             sa.tuple_(pulse_schedules.c.next_due_at, pulse_schedules.c.id)
             > sa.tuple_(sa.literal(after[0], pulse_schedules.c.next_due_at.type), sa.literal(after[1]))
         )
-    found = [schedule_of(row) for row in connection.execute(statement).mappings()]
-    if not found:
-        return []
-    active = set(connection.execute(_ACTIVE_SCHEDULES).scalars())
-    return [DueSchedule(schedule, schedule.id in active) for schedule in found]
-
-
-_ACTIVE_SCHEDULES = sa.select(pulse_runs.c.schedule_id).where(runs.ACTIVE)
+    return [
+        DueSchedule(schedule_of(row[:-2]), Active(queued=row[-2], running=row[-1]))
+        for row in connection.execute(statement)
+    ]
 
 
 def inheriting(connection: sa.Connection, *, after: str, limit: int) -> list[Schedule]:
@@ -152,7 +167,7 @@ def inheriting(connection: sa.Connection, *, after: str, limit: int) -> list[Sch
         .order_by(pulse_schedules.c.id)
         .limit(limit)
     )
-    return [schedule_of(row) for row in connection.execute(statement).mappings()]
+    return [schedule_of(row) for row in connection.execute(statement)]
 
 
 def next_due_at(connection: sa.Connection, now: datetime) -> datetime | None:
@@ -162,39 +177,55 @@ def next_due_at(connection: sa.Connection, now: datetime) -> datetime | None:
     ).scalar()
 
 
-def record_plan(tx: Transaction, decisions: Sequence[Decision]) -> int:
+def record_plan(
+    tx: Transaction,
+    decisions: Sequence[Decision],
+    *,
+    made_under: Fleet,
+    deliveries: DeliverySettler,
+    default_max_runtime_ms: int,
+) -> int:
     """Store plans: cursor, slots, queued runs and events, all or nothing. Returns how many were taken.
 
-    A plan is dropped if its schedule was edited, deleted, or decided by somebody else since it was read.
+    Where a schedule's newest run cancels the earlier ones, those that wait are cancelled, and the end of
+    those that run is asked for.
+
+    A plan is dropped if its schedule was edited, deleted, or decided by somebody else since it was read,
+    or if what is paused in the whole fleet is not what it was when the plan was made.
     """
-    taken = [decision for decision in decisions if _move(tx, decision)]
-    record(tx, [slot for decision in taken for slot in decision.slots])
+    if gate(tx).paused_before != made_under.paused_before:
+        return 0
+    moved = tx.run_many(_MOVE, [_step(decision) for decision in decisions])
+    taken = [decision for decision, rows in zip(decisions, moved, strict=True) if rows]
+    fresh = store(
+        tx,
+        [slot for decision in taken for slot in decision.slots],
+        default_max_runtime_ms=default_max_runtime_ms,
+    )
+    for slot in fresh:
+        if slot.run_id is not None and slot.schedule.overlap is OverlapPolicy.CANCEL_PREVIOUS:
+            _cancel_previous(tx, slot.schedule.id, deliveries)
+    runs.queue(tx, [_run(slot, slot.run_id) for slot in fresh if slot.run_id is not None])
     return len(taken)
 
 
-def record(tx: Transaction, new: Sequence[NewSlot]) -> None:
-    """Store slots, and a queued run for each `run` among them. An instant that has a slot keeps it.
+def store(
+    tx: Transaction, new: Sequence[NewSlot], *, default_max_runtime_ms: int | None = None
+) -> list[NewSlot]:
+    """Store slots and tell of them; those that are rows of their own. An instant that has a slot keeps it.
 
-    A slot whose verdict is that of its neighbour before becomes part of it.
+    A slot whose verdict is that of its neighbour before becomes part of it. `default_max_runtime_ms` is
+    needed where there is one with a run: by it is told when the outcome is overdue.
     """
     now = tx.now()
-    new = [slot for slot in new if not _extend(tx, slot, now)]
-    if not new:
-        return
-    stored = set(tx.execute(_INSERT, [_values(slot, now) for slot in new]).scalars())
-    fresh = [slot for slot in new if slot.id in stored]
+    # Of one plan only the first slot may be the neighbour of what is stored.
+    first = {slot.schedule.id: slot.id for slot in reversed(new)}
+    new = [slot for slot in new if first[slot.schedule.id] != slot.id or not _extend(tx, slot, now)]
+    stored = tx.run_many(_INSERT, [_values(slot, now, default_max_runtime_ms) for slot in new])
+    fresh = [slot for slot, rows in zip(new, stored, strict=True) if rows]
     for slot in fresh:
         tx.emit("pulse.slot.decided", slot.id, _facts(slot))
-    runs.queue(
-        tx,
-        [
-            runs.NewRun.of_schedule(
-                slot.schedule, run_id=slot.run_id, trigger=RunTrigger.SCHEDULED, slot_id=slot.id
-            )
-            for slot in fresh
-            if slot.verdict is Verdict.RUN
-        ],
-    )
+    return fresh
 
 
 def of_schedule(connection: sa.Connection, schedule_id: str, *, limit: int, offset: int) -> list[Slot]:
@@ -221,47 +252,69 @@ def of_schedule(connection: sa.Connection, schedule_id: str, *, limit: int, offs
     return [Slot(**row) for row in connection.execute(statement).mappings()]
 
 
-def _move(tx: Transaction, decision: Decision) -> bool:
-    moved = tx.execute(
-        _MOVE,
-        {
-            "of_id": decision.schedule.id,
-            "of_revision": decision.schedule.revision,
-            "of_decided_until": decision.schedule.decided_until,
-            "to_decided_until": decision.plan.decided_until,
-            "to_next_due_at": decision.plan.next_due_at,
-        },
-    )
-    return moved.rowcount == 1
+def _step(decision: Decision) -> dict[str, Any]:
+    return {
+        "of_id": decision.schedule.id,
+        "of_revision": decision.schedule.revision,
+        "of_decided_until": decision.schedule.decided_until,
+        "to_decided_until": decision.plan.decided_until,
+        "to_next_due_at": decision.plan.next_due_at,
+    }
 
 
 def _extend(tx: Transaction, slot: NewSlot, now: datetime) -> bool:
     if slot.verdict is Verdict.RUN:
         return False
-    extended = (
-        tx.execute(
-            _EXTEND,
-            {
-                "of_schedule": slot.schedule.id,
-                "of_verdict": slot.verdict,
-                "of_reason": slot.reason,
-                "of_revision": slot.schedule.revision,
-                "to_through_at": slot.through_at,
-                "by_count": slot.count,
-                "to_decided_at": now,
-            },
-        )
-        .mappings()
-        .one_or_none()
+    extended = tx.run(
+        _EXTEND,
+        {
+            "of_schedule": slot.schedule.id,
+            "of_verdict": slot.verdict,
+            "of_reason": slot.reason,
+            "of_revision": slot.schedule.revision,
+            "to_through_at": slot.through_at,
+            "by_count": slot.count,
+            "to_decided_at": now,
+        },
     )
-    if extended is None:
+    if not extended:
         return False
-    whole = replace(slot, **extended)
-    tx.emit("pulse.slot.decided", whole.id, _facts(whole))
+    ((slot_id, due_at, count),) = extended
+    if slot.reason not in _QUIET:
+        tx.emit("pulse.slot.decided", slot_id, _facts(replace(slot, id=slot_id, due_at=due_at, count=count)))
     return True
 
 
-def _values(slot: NewSlot, now: datetime) -> dict[str, Any]:
+def _cancel_previous(tx: Transaction, schedule_id: str, deliveries: DeliverySettler) -> None:
+    of_schedule = pulse_runs.c.schedule_id == schedule_id
+    runs.cancel_queued(
+        tx,
+        of_schedule,
+        reason=RunReason.OVERLAP,
+        error=runs.REPLACED,
+        deliveries=deliveries,
+        actor=None,
+    )
+    runs.request_cancel(tx, of_schedule, actor=None, reason=RunReason.OVERLAP)
+
+
+def _run(slot: NewSlot, run_id: str) -> runs.NewRun:
+    schedule = slot.schedule
+    new = runs.NewRun.of_schedule(schedule, run_id=run_id, trigger=RunTrigger.SCHEDULED, slot_id=slot.id)
+    if schedule.jitter_ms == 0:
+        return new
+    return replace(new, available_at=slot.due_at + jitter(schedule.id, slot.due_at, schedule.jitter_ms))
+
+
+def _expected_by(slot: NewSlot, now: datetime, default_max_runtime_ms: int | None) -> datetime | None:
+    if slot.verdict is not Verdict.RUN or default_max_runtime_ms is None:
+        return None
+    return expectations.expected_by(
+        slot.schedule, decided_at=now, default_max_runtime_ms=default_max_runtime_ms
+    )
+
+
+def _values(slot: NewSlot, now: datetime, default_max_runtime_ms: int | None) -> dict[str, Any]:
     return {
         "id": slot.id,
         "schedule_id": slot.schedule.id,
@@ -272,6 +325,7 @@ def _values(slot: NewSlot, now: datetime) -> dict[str, Any]:
         "reason": slot.reason,
         "revision": slot.schedule.revision,
         "decided_at": now,
+        "expected_by": _expected_by(slot, now, default_max_runtime_ms),
     }
 
 
@@ -283,5 +337,5 @@ def _facts(slot: NewSlot) -> dict[str, object]:
         "count": slot.count,
         "verdict": slot.verdict.value,
         "reason": slot.reason.value,
-        "runId": slot.run_id if slot.verdict is Verdict.RUN else None,
+        "runId": slot.run_id,
     }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.pulse import pulse_runs
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.fleet import Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.node import Node
-from dorkos.pulse import leases, output, runs, schedules, slots
+from dorkos.pulse import approvals, expectations, leases, output, reading, runs, schedules, slots
+from dorkos.pulse.approval_store import ApprovalStore
+from dorkos.pulse.approvals import Author
+from dorkos.pulse.expectations import Late
 from dorkos.pulse.leases import HeldRun, Owner
 from dorkos.pulse.model import (
     AgentDirectory,
+    Cancellation,
     Claim,
     DeliverySettler,
     Offer,
@@ -27,9 +33,11 @@ from dorkos.pulse.model import (
     Slot,
 )
 from dorkos.pulse.output import OutputPage
+from dorkos.pulse.reading import Figures, Missed, Place, Window
 from dorkos.pulse.runs import NewRun
 from dorkos.pulse.slots import Decision, DueSchedule
 from dorkos.pulse.zones import Zones
+from dorkos.settings import SchedulerSettings
 from dorkos.vocabulary import RunReason, RunState, RunTrigger, ScheduleStatus
 
 SCHEDULES_MAX = 100_000
@@ -40,13 +48,21 @@ class PulseStore:
     """Pulse's state. Methods that take a transaction join the caller's commit; the others make their own."""
 
     def __init__(
-        self, database: Database, *, zones: Zones, agents: AgentDirectory, deliveries: DeliverySettler
+        self,
+        database: Database,
+        *,
+        zones: Zones,
+        agents: AgentDirectory,
+        deliveries: DeliverySettler,
+        settings: SchedulerSettings,
     ) -> None:
         """All state is in the database; two stores on one database see the same."""
         self._database = database
         self._zones = zones
         self._agents = agents
         self._deliveries = deliveries
+        self._settings = settings
+        self.approvals = ApprovalStore(database, zones=zones, check=self._check)
 
     async def now(self) -> datetime:
         """The time that leases and cursors are measured by."""
@@ -54,22 +70,23 @@ class PulseStore:
 
     # Schedules.
 
-    async def create_schedule(self, draft: ScheduleDraft, *, actor: str) -> Schedule:
-        """Store a new schedule. Raises what the draft breaks; nothing is stored then."""
+    async def create_schedule(self, draft: ScheduleDraft, *, author: Author) -> Schedule:
+        """Store a new schedule; an agent's waits for approval. Raises what the draft breaks; nothing is
+        stored then."""
         schedule_id = new_id()
         return await self._database.write(
-            lambda tx: schedules.create(
-                tx, draft, schedule_id=schedule_id, zones=self._zones, check=self._check, actor=actor
-            )
+            lambda tx: self._create(tx, draft, schedule_id=schedule_id, author=author)
         )
 
-    async def update_schedule(self, schedule_id: str, changes: Mapping[str, Any], *, actor: str) -> Schedule:
-        """Edit fields of `ScheduleDraft` by name. See `schedules.update`."""
-        return await self._database.write(
-            lambda tx: schedules.update(
-                tx, schedule_id, changes, zones=self._zones, check=self._check, actor=actor
-            )
-        )
+    async def update_schedule(
+        self, schedule_id: str, changes: Mapping[str, Any], *, author: Author
+    ) -> Schedule:
+        """Edit fields of `ScheduleDraft` by name; what an agent edits waits for approval again.
+
+        Raises what `schedules.update` raises, and `reason_required` or `forbidden` for an agent that does
+        not say why, or that edits what it has not proposed itself.
+        """
+        return await self._database.write(lambda tx: self._update(tx, schedule_id, changes, author=author))
 
     async def delete_schedule(self, schedule_id: str, *, actor: str) -> None:
         """Hide a schedule, cancel its waiting runs, ask for the end of its running ones."""
@@ -90,6 +107,7 @@ class PulseStore:
         """Delete an agent's schedules and end its runs: the agent is being removed."""
         for schedule_id in schedules.ids_of_agent(tx, agent_id):
             schedules.hide(tx, schedule_id, actor="relay.system.mesh")
+            approvals.withdraw(tx, schedule_id, actor="relay.system.mesh")
         of_agent = pulse_runs.c.agent_id == agent_id
         runs.cancel_queued(
             tx,
@@ -117,9 +135,25 @@ class PulseStore:
         """A page of schedules that will fire in the inherited zone."""
         return await self._database.read(lambda c: slots.inheriting(c, after=after, limit=limit))
 
-    async def record_plans(self, decisions: Sequence[Decision]) -> int:
-        """Store plans in one commit; returns how many still applied."""
-        return await self._database.write(lambda tx: slots.record_plan(tx, decisions))
+    async def fleet(self) -> Fleet:
+        """Whether work may start at all."""
+        return await self._database.read(read)
+
+    async def record_plans(self, decisions: Sequence[Decision], *, made_under: Fleet) -> int:
+        """Store plans in one commit; returns how many still applied. See `slots.record_plan`."""
+        return await self._database.write(
+            lambda tx: slots.record_plan(
+                tx,
+                decisions,
+                made_under=made_under,
+                deliveries=self._deliveries,
+                default_max_runtime_ms=self._settings.default_max_runtime_ms,
+            )
+        )
+
+    async def need_attention(self, schedule: Schedule, reason: str) -> bool:
+        """Take a schedule out of use. False if it was edited since it was read."""
+        return await self._database.write(lambda tx: schedules.need_attention(tx, schedule, reason))
 
     async def list_slots(self, schedule_id: str, *, limit: int, offset: int) -> list[Slot]:
         """Decided instants of a schedule, newest first."""
@@ -127,27 +161,56 @@ class PulseStore:
             lambda c: slots.of_schedule(c, schedule_id, limit=limit, offset=offset)
         )
 
+    # Watching that all of it comes to an end.
+
+    async def mark_overdue(self, *, limit: int) -> int:
+        """Mark due instants without an outcome in time, each once. Returns how many."""
+        return await self._database.write(lambda tx: expectations.mark_overdue(tx, limit=limit))
+
+    async def undecided(self, *, limit: int) -> list[Late]:
+        """Schedules whose next instant nobody decides."""
+        now = await self.now()
+        return await self._database.read(lambda c: expectations.undecided(c, now, limit=limit))
+
+    async def tell_undecided(self, late: Sequence[Late]) -> None:
+        """Emit that nobody decides these."""
+        await self._database.write(lambda tx: expectations.tell_undecided(tx, late))
+
+    async def alarms(self, schedule_id: str | None = None) -> dict[str, datetime]:
+        """The schedules with an alarm, each with the earliest instant it is about."""
+        now = await self.now()
+        return await self._database.read(lambda c: expectations.alarms(c, now, schedule_id))
+
     # Runs.
 
-    async def trigger_run(self, schedule_id: str, *, actor: str) -> str:
+    async def trigger_run(
+        self, schedule_id: str, *, actor: str, trigger: RunTrigger = RunTrigger.MANUAL
+    ) -> str:
         """Queue a run by hand, whether the schedule is switched on or not. Returns its id.
 
-        Raises `schedule_not_found`, and `forbidden` while the schedule waits for approval.
+        Raises `schedule_not_found`, `fleet_on_hold`, and `forbidden` while the schedule waits for approval,
+        unless the run is a `test` of what it would do.
         """
         run_id = new_id()
-        await self._database.write(lambda tx: _trigger(tx, schedule_id, run_id=run_id, actor=actor))
+        await self._database.write(
+            lambda tx: _trigger(tx, schedule_id, run_id=run_id, actor=actor, trigger=trigger)
+        )
         return run_id
 
     def queue_run(self, tx: Transaction, request: RunRequest, *, run_id: str) -> None:
         """Queue a run that a message asks for, in the caller's transaction."""
         runs.queue(tx, [NewRun.of_request(request, run_id=run_id)])
 
-    async def cancel_run(self, run_id: str, *, actor: str) -> RunState:
-        """Cancel a run: at once if it waits, else by asking its server. Returns the state it is in then.
+    async def cancel_run(self, run_id: str, *, actor: str) -> Cancellation:
+        """Cancel a run: at once if it waits, else by asking its server, whichever that is.
 
         Raises `run_not_found`, and `run_not_active` if it has ended already.
         """
         return await self._database.write(lambda tx: self._cancel(tx, run_id, actor=actor))
+
+    async def cancel_for_stop(self, *, limit: int) -> int:
+        """While the fleet is stopped, ask for the end of up to `limit` running runs. Returns how many."""
+        return await self._database.write(lambda tx: runs.cancel_for_stop(tx, limit=limit))
 
     async def get_run(self, run_id: str) -> Run:
         """One run. Raises `run_not_found`."""
@@ -169,6 +232,45 @@ class PulseStore:
             lambda c: runs.listed(c, schedule_id=schedule_id, states=states, limit=limit, offset=offset)
         )
 
+    async def page_of_runs(
+        self,
+        *,
+        schedule_id: str | None,
+        states: Sequence[RunState] | None,
+        window: Window,
+        after: Place | None,
+        limit: int,
+        offset: int,
+    ) -> list[Run]:
+        """Runs of a window, newest first, from behind a place in the list. See `reading.page_of_runs`."""
+        return await self._database.read(
+            lambda c: reading.page_of_runs(
+                c,
+                schedule_id=schedule_id,
+                states=states,
+                window=window,
+                after=after,
+                limit=limit,
+                offset=offset,
+            )
+        )
+
+    async def figures(self, schedule_id: str, window: Window) -> Figures:
+        """How the runs of a schedule ended. Raises `schedule_not_found`."""
+        await self.get_schedule(schedule_id)
+        return await self._database.read(lambda c: reading.figures(c, schedule_id, window))
+
+    async def missed(self, *, since: datetime, until: datetime, limit: int) -> list[Missed]:
+        """What should have run in the window and did not complete, newest first. See `reading.missed`."""
+        now = await self.now()
+        return await self._database.read(
+            lambda c: reading.missed(c, since=since, until=until, now=now, limit=limit)
+        )
+
+    async def usual_durations(self, since: datetime) -> dict[str, int]:
+        """How long completed runs took on average since then, in milliseconds, by schedule."""
+        return await self._database.read(lambda c: reading.usual_durations(c, since))
+
     async def read_output(self, run_id: str, *, after: int = 0, limit: int = 200) -> OutputPage:
         """A page of what a run printed. Raises `run_not_found`."""
         found = await self._database.read(lambda c: output.page(c, run_id, after=after, limit=limit))
@@ -179,9 +281,19 @@ class PulseStore:
     # Holding runs.
 
     async def claim_runs(self, offers: Sequence[Offer], *, node: Node, lease: timedelta) -> list[Claim]:
-        """Take waiting runs, oldest first, one for each offer. Raises `outcome_unknown`: do not repeat it."""
+        """Take runs that may start, oldest first, one for each offer; none while the fleet is on hold.
+
+        Raises `outcome_unknown`: do not repeat it then.
+        """
         return await self._database.write(
-            lambda tx: leases.claim(tx, offers, node=node, lease=lease, agents=self._agents)
+            lambda tx: leases.claim(
+                tx,
+                offers,
+                node=node,
+                lease=lease,
+                agents=self._agents,
+                per_agent=self._settings.max_concurrent_per_agent or None,
+            )
         )
 
     async def renew_leases(self, lease_tokens: Sequence[str], *, lease: timedelta) -> dict[str, bool]:
@@ -207,9 +319,12 @@ class PulseStore:
         return await self._database.write(lambda tx: leases.release(tx, claim.run.id, claim.lease_token))
 
     async def finish_run(self, run: Run, lease_token: str, outcome: Outcome) -> bool:
-        """End a run. False if the lease is no longer held; the state is not touched then."""
+        """End a run, with what follows from it. False, with nothing changed, if the lease is lost."""
+        next_id = new_id()
         return await self._database.write(
-            lambda tx: leases.finish(tx, run, lease_token, outcome, deliveries=self._deliveries)
+            lambda tx: leases.finish(
+                tx, run, lease_token, outcome, deliveries=self._deliveries, next_id=next_id
+            )
         )
 
     async def expired_runs(self, now: datetime, *, limit: int = 100) -> list[HeldRun]:
@@ -249,9 +364,38 @@ class PulseStore:
                 hint="Add `entrypoint` to its manifest and register it again, or give a `command`.",
             )
 
+    def _create(self, tx: Transaction, draft: ScheduleDraft, *, schedule_id: str, author: Author) -> Schedule:
+        approvals.require_live(tx, author)
+        if author.is_agent:
+            approvals.require_reason(draft.reason)
+            draft = replace(draft, status=ScheduleStatus.PENDING_APPROVAL)
+        created = schedules.create(
+            tx,
+            draft,
+            schedule_id=schedule_id,
+            zones=self._zones,
+            check=self._check,
+            actor=author.subject,
+        )
+        return approvals.follow(tx, created, author)
+
+    def _update(
+        self, tx: Transaction, schedule_id: str, changes: Mapping[str, Any], *, author: Author
+    ) -> Schedule:
+        approvals.require_live(tx, author)
+        if author.is_agent:
+            approvals.refuse_proposal(schedules.get_locked(tx, schedule_id), author, changes)
+            approvals.require_reason(changes.get("reason"))
+            changes = {**changes, "status": ScheduleStatus.PENDING_APPROVAL}
+        edited = schedules.update(
+            tx, schedule_id, changes, zones=self._zones, check=self._check, actor=author.subject
+        )
+        return approvals.follow(tx, edited, author)
+
     def _delete(self, tx: Transaction, schedule_id: str, *, actor: str) -> None:
         if not schedules.hide(tx, schedule_id, actor=actor):
             raise schedules.not_found(schedule_id)
+        approvals.withdraw(tx, schedule_id, actor=actor)
         of_schedule = pulse_runs.c.schedule_id == schedule_id
         runs.cancel_queued(
             tx,
@@ -263,7 +407,7 @@ class PulseStore:
         )
         runs.request_cancel(tx, of_schedule, actor=actor)
 
-    def _cancel(self, tx: Transaction, run_id: str, *, actor: str) -> RunState:
+    def _cancel(self, tx: Transaction, run_id: str, *, actor: str) -> Cancellation:
         this = pulse_runs.c.id == run_id
         waiting = runs.cancel_queued(
             tx,
@@ -274,9 +418,8 @@ class PulseStore:
             actor=actor,
         )
         if waiting:
-            return RunState.CANCELLED
-        if runs.request_cancel(tx, this, actor=actor):
-            return RunState.RUNNING
+            return Cancellation.FINISHED
+        runs.request_cancel(tx, this, actor=actor)
         run = runs.get(tx, run_id)
         if run is None:
             raise runs.not_found(run_id)
@@ -286,15 +429,19 @@ class PulseStore:
                 f"The run has already finished: {run.status.value}.",
                 details={"state": run.status.value},
             )
-        return RunState.RUNNING
+        held = run.lease_expires_at is not None and run.lease_expires_at > tx.now()
+        return Cancellation.STOPPING if held else Cancellation.UNCONFIRMED
 
 
-def _trigger(tx: Transaction, schedule_id: str, *, run_id: str, actor: str) -> None:
+def _trigger(tx: Transaction, schedule_id: str, *, run_id: str, actor: str, trigger: RunTrigger) -> None:
+    fleet = gate(tx)
     schedule = schedules.get_locked(tx, schedule_id)
-    if schedule.status is ScheduleStatus.PENDING_APPROVAL:
+    if schedule.status is ScheduleStatus.PENDING_APPROVAL and trigger is not RunTrigger.TEST:
         raise DorkError(
             ErrorCode.FORBIDDEN,
             "The schedule waits for approval and cannot be run before.",
-            hint="Look at its prompt and command, then approve it by setting its status to active.",
+            hint="Look at its prompt and command, then approve it, or try it out with a test run.",
         )
-    runs.queue(tx, [NewRun.of_schedule(schedule, run_id=run_id, trigger=RunTrigger.MANUAL)], actor=actor)
+    if not fleet.fires:
+        raise fleet.refusal("The run was not queued.")
+    runs.queue(tx, [NewRun.of_schedule(schedule, run_id=run_id, trigger=trigger)], actor=actor)

@@ -9,10 +9,13 @@ from pydantic import Field, StrictBool, StringConstraints, field_validator
 
 from dorkos.clock import iso
 from dorkos.operation import Wire
-from dorkos.pulse.model import OutputChunk, Run, Schedule, Slot
-from dorkos.pulse.triggers import cron_words
+from dorkos.pulse.model import Cancellation, OutputChunk, Run, Schedule, Slot
+from dorkos.pulse.planner import WAITING_MAX
+from dorkos.pulse.triggers import EVERY_MS_MAX, EVERY_MS_MIN, cron_words
 from dorkos.vocabulary import (
+    CatchUpPolicy,
     OutputStream,
+    OverlapPolicy,
     PermissionMode,
     RunReason,
     RunState,
@@ -37,12 +40,26 @@ _OLD_WORDS = {
     RunState.BLOCKED: "failed",
 }
 
+_OLD_SCHEDULE_WORDS = {
+    ScheduleStatus.ACTIVE: "active",
+    ScheduleStatus.PAUSED: "paused",
+    ScheduleStatus.PENDING_APPROVAL: "pending_approval",
+    ScheduleStatus.NEEDS_ATTENTION: "paused",
+}
+
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Argument = Annotated[str, StringConstraints(max_length=32_768)]
 Argv = Annotated[list[Argument], Field(min_length=1, max_length=100)]
 Milliseconds = Annotated[int, Field(gt=0, le=MAX_RUNTIME_MS, strict=True)]
+AtLeastASecond = Annotated[int, Field(ge=1000, le=MAX_RUNTIME_MS, strict=True)]
+Interval = Annotated[int, Field(ge=EVERY_MS_MIN, le=EVERY_MS_MAX, strict=True)]
+Jitter = Annotated[int, Field(ge=0, le=86_400_000, strict=True)]
+Delay = Annotated[int, Field(ge=0, le=3_600_000, strict=True)]
+Several = Annotated[int, Field(ge=1, le=1000, strict=True)]
+CaughtUp = Annotated[int, Field(ge=1, le=WAITING_MAX, strict=True)]
+Attempts = Annotated[int, Field(ge=1, le=20, strict=True)]
 
 
 class ScheduleBody(Wire):
@@ -50,8 +67,10 @@ class ScheduleBody(Wire):
 
     description: Text | None = None
     cron: Text | None = Field(
-        None, description="A cron expression, `@at <instant>`, or `@manual` (also the meaning of null)."
+        None,
+        description="A cron expression, `@every 15m`, `@at <instant>`, or `@manual`, which null means too.",
     )
+    every_ms: Interval | None = Field(None, description="Interval in ms, instead of `cron`.")
     run_at: Text | None = Field(None, description="One instant in ISO 8601, instead of `cron`.")
     timezone: Text | None = Field(None, description="IANA zone; null inherits `scheduler.timezone`.")
     cwd: Argument | None = Field(None, description="Absolute working directory; null is the target's own.")
@@ -60,6 +79,20 @@ class ScheduleBody(Wire):
     permission_mode: PermissionMode | None = None
     agent_id: Identifier | None = Field(None, description="The agent to run, instead of `command`.")
     command: Argv | None = Field(None, description="The program to run as argv, instead of `agentId`.")
+    runtime: Identifier | None = Field(None, description="What drives the turn; null is the agent's.")
+    overlap: OverlapPolicy | None = Field(None, description="While a run is not over; else `skip`.")
+    max_active: Several | None = Field(None, description="At once, with `allow`.")
+    catch_up: CatchUpPolicy | None = Field(None, description="Which missed instants run late; else `latest`.")
+    catch_up_window_ms: AtLeastASecond | None = Field(None, description="Older instants are not run.")
+    catch_up_max: CaughtUp | None = Field(None, description="At most, with `all`; null is 100.")
+    jitter_ms: Jitter | None = Field(None, description="Start up to this much later.")
+    max_attempts: Attempts | None = Field(None, description="Tries in all; else 1.")
+    retry_delay_ms: Delay | None = Field(None, description="Before the next try.")
+    repeatable: StrictBool | None = Field(None, description="Twice does no harm.")
+    idle_timeout_ms: AtLeastASecond | None = Field(None, description="End a silent run.")
+    alarm_after_ms: AtLeastASecond | None = Field(None, description="When an instant has no outcome.")
+    pause_after_failures: Several | None = Field(None, description="In a row.")
+    reason: Text | None = Field(None, description="Why; an agent has to say, for the person who approves it.")
 
     @field_validator("prompt", check_fields=False)
     @classmethod
@@ -104,6 +137,19 @@ class RunId(Wire):
     id: Identifier
 
 
+class SchedulesQuery(Wire):
+    """Which schedules. `status` takes the lineage's words, each for all of ours it stands for, and ours."""
+
+    status: ScheduleStatus | None = None
+
+    def states(self) -> frozenset[ScheduleStatus]:
+        """The states to look for."""
+        if self.status is None:
+            return frozenset(ScheduleStatus)
+        meant = {state for state, old in _OLD_SCHEDULE_WORDS.items() if old == self.status.value}
+        return frozenset(meant or {self.status})
+
+
 class SlotsQuery(Wire):
     """Which slots of a schedule."""
 
@@ -117,6 +163,9 @@ class RunsQuery(Wire):
 
     schedule_id: Identifier | None = None
     status: RunState | None = None
+    since: Text | None = Field(default=None, description="Created at this instant or later, in ISO 8601.")
+    until: Text | None = Field(default=None, description="Created before this instant.")
+    cursor: Text | None = Field(default=None, description="The X-Next-Cursor of the page before.")
     limit: int = Field(50, ge=1, le=500)
     offset: int = Field(0, ge=0, le=2**53)
 
@@ -137,25 +186,51 @@ class OutputQuery(Wire):
 
 
 class ScheduleOut(Wire):
-    """A schedule. `cron` is never null: `@at <instant>` and `@manual` stand for the other triggers."""
+    """A schedule. `cron` is never null: `@every 15m`, `@at <instant>` and `@manual` stand for the other
+    triggers.
+
+    `status` is the lineage's word, `state` ours; `statusReason` says why it is not active, if that is known.
+    `alarm` is the earliest due instant that has no outcome in time, or that nobody decided; null means none.
+    """
 
     id: str
     name: str
     description: str | None
     prompt: str
     cron: str
+    every_ms: int | None
     run_at: str | None
     timezone: str | None
     resolved_timezone: str
     cwd: str | None
     agent_id: str | None
     command: list[str] | None
+    runtime: str | None
+    target_subject: str | None
     enabled: bool
-    status: ScheduleStatus
+    status: str
+    state: ScheduleStatus
+    status_reason: str | None
     max_runtime: int | None
     permission_mode: PermissionMode
+    overlap: OverlapPolicy
+    max_active: int | None
+    catch_up: CatchUpPolicy
+    catch_up_window_ms: int | None
+    catch_up_max: int | None
+    jitter_ms: int
+    max_attempts: int
+    retry_delay_ms: int | None
+    repeatable: bool
+    idle_timeout_ms: int | None
+    alarm_after_ms: int | None
+    pause_after_failures: int | None
+    failures_in_row: int
+    alarm: str | None
     revision: int
     created_by: str | None
+    reason: str | None
+    grant_hash: str | None
     created_at: str
     updated_at: str
     next_run: str | None
@@ -234,13 +309,14 @@ class Triggered(Wire):
 
 
 class Cancelled(Wire):
-    """`stopping`: its server was asked to end it. `finished`: it had not begun, and never will."""
+    """`stopping`: its server was asked to end it. `finished`: it had not begun, and never will.
+    `unconfirmed`: its server gives no sign of life; whether its program still runs cannot be told."""
 
     success: bool = True
-    outcome: str
+    outcome: Cancellation
 
 
-def schedule_out(schedule: Schedule, *, zone: str) -> ScheduleOut:
+def schedule_out(schedule: Schedule, *, zone: str, alarm: datetime | None) -> ScheduleOut:
     """A schedule as clients see it."""
     return ScheduleOut(
         id=schedule.id,
@@ -248,28 +324,52 @@ def schedule_out(schedule: Schedule, *, zone: str) -> ScheduleOut:
         description=schedule.description,
         prompt=schedule.prompt,
         cron=cron_words(schedule),
+        every_ms=schedule.every_ms,
         run_at=_iso(schedule.run_at),
         timezone=schedule.timezone,
         resolved_timezone=zone,
         cwd=schedule.cwd,
         agent_id=schedule.agent_id,
         command=_list(schedule.command),
+        runtime=schedule.runtime,
+        target_subject=schedule.target_subject,
         enabled=schedule.enabled,
-        status=schedule.status,
+        status=_OLD_SCHEDULE_WORDS[schedule.status],
+        state=schedule.status,
+        status_reason=schedule.status_reason,
         max_runtime=schedule.max_runtime,
         permission_mode=schedule.permission_mode,
+        overlap=schedule.overlap,
+        max_active=schedule.max_active,
+        catch_up=schedule.catch_up,
+        catch_up_window_ms=schedule.catch_up_window_ms,
+        catch_up_max=schedule.catch_up_max,
+        jitter_ms=schedule.jitter_ms,
+        max_attempts=schedule.max_attempts,
+        retry_delay_ms=schedule.retry_delay_ms,
+        repeatable=schedule.repeatable,
+        idle_timeout_ms=schedule.idle_timeout_ms,
+        alarm_after_ms=schedule.alarm_after_ms,
+        pause_after_failures=schedule.pause_after_failures,
+        failures_in_row=schedule.failures_in_row,
+        alarm=_iso(alarm),
         revision=schedule.revision,
         created_by=schedule.created_by,
+        reason=schedule.reason,
+        grant_hash=schedule.grant_hash,
         created_at=iso(schedule.created_at),
         updated_at=iso(schedule.updated_at),
-        next_run=_iso(schedule.next_due_at),
+        next_run=_iso(schedule.next_run_at),
     )
 
 
-def schedule_detail(schedule: Schedule, *, zone: str, next_runs: list[datetime]) -> ScheduleDetail:
+def schedule_detail(
+    schedule: Schedule, *, zone: str, alarm: datetime | None, next_runs: list[datetime]
+) -> ScheduleDetail:
     """A schedule with its next instants."""
     return ScheduleDetail(
-        **schedule_out(schedule, zone=zone).model_dump(), next_runs=[iso(instant) for instant in next_runs]
+        **schedule_out(schedule, zone=zone, alarm=alarm).model_dump(),
+        next_runs=[iso(instant) for instant in next_runs],
     )
 
 

@@ -1,0 +1,272 @@
+"""Questions to a person about schedules. Functions run inside the caller's transaction.
+
+A schedule that waits for approval has at most one open question, bound by a hash to exactly what was asked.
+Whatever changes a schedule calls `follow` in the same commit, so the two cannot disagree. The row of the
+schedule is locked before its questions are touched: that is what orders an answer and an edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dorkos.db.database import Transaction
+from dorkos.db.schema.pulse import approvals, pulse_schedules
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity import tokens
+from dorkos.pulse.grants import content_of, hash_of
+from dorkos.pulse.model import Schedule
+from dorkos.vocabulary import ApprovalKind, ApprovalStatus, ScheduleStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes a schedule, with what a question about it needs, made outside the change.
+
+    What an agent writes (`is_agent`) has to be approved; a person's own writing is its approval.
+    """
+
+    subject: str
+    is_agent: bool
+    approval_id: str
+    answer_within: timedelta
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A question whether a schedule may run. `content` is what was shown, `content_hash` binds the answer."""
+
+    id: str
+    schedule_id: str
+    proposed_by: str | None
+    reason: str | None
+    content: Mapping[str, Any]
+    content_hash: str
+    status: ApprovalStatus
+    answer: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    decided_at: datetime | None
+    decided_by: str | None
+
+
+_COLUMNS = tuple(approvals.c[name] for name in Approval.__dataclass_fields__)
+_OF_SCHEDULES = approvals.c.kind == ApprovalKind.SCHEDULE
+# Written out, not bound: SQLite uses a partial index only where it can read the condition.
+_PENDING = approvals.c.status == sa.literal(
+    ApprovalStatus.PENDING, approvals.c.status.type, literal_execute=True
+)
+
+
+def refuse_proposal(schedule: Schedule, author: Author, changes: Mapping[str, Any]) -> None:
+    """Raise `forbidden` for an edit by an agent of what is not its own, or of the approval itself."""
+    if schedule.created_by != author.subject:
+        raise DorkError(
+            ErrorCode.FORBIDDEN,
+            f"{author.subject} may not change this schedule: it belongs to {schedule.created_by}.",
+            hint="An agent may change what it proposed itself. Propose another, or ask the operator.",
+        )
+    if "status" in changes:
+        raise DorkError(
+            ErrorCode.FORBIDDEN,
+            "An agent may not set the `status` of a schedule: a person decides whether it runs.",
+            hint="Leave `status` out. What else you change waits for approval.",
+        )
+
+
+def require_reason(reason: str | None) -> None:
+    """Raise `reason_required` for a proposal that nobody could judge."""
+    if not (reason or "").strip():
+        raise DorkError(
+            ErrorCode.REASON_REQUIRED,
+            "An agent has to say why it wants this schedule.",
+            hint="`reason`: say what the schedule is for; a person reads it before approving.",
+            details={"formErrors": [], "fieldErrors": {"reason": ["Required from agents"]}},
+        )
+
+
+def require_live(tx: Transaction, author: Author) -> None:
+    """Raise `token_invalid` for a run that has ended since its request was authenticated."""
+    if author.run_id is not None:
+        tokens.require_live_run(tx, author.run_id)
+
+
+def follow(tx: Transaction, schedule: Schedule, author: Author) -> Schedule:
+    """Make the questions agree with a schedule that was just written.
+
+    One that waits gets a question about exactly what is stored now; an older one is superseded. One that a
+    person set active is granted as it is stored now. Returns the schedule with its grant.
+    """
+    digest = hash_of(schedule)
+    if schedule.status is not ScheduleStatus.PENDING_APPROVAL:
+        if schedule.status is not ScheduleStatus.ACTIVE:
+            _close(tx, schedule.id, ApprovalStatus.SUPERSEDED, by=author.subject)
+            return schedule
+        _close(tx, schedule.id, ApprovalStatus.APPROVED, by=author.subject)
+        return _granted(tx, schedule, digest)
+    is_open = sa.and_(approvals.c.schedule_id == schedule.id, _OF_SCHEDULES, _PENDING)
+    asked = tx.execute(sa.select(approvals.c.content_hash).where(is_open)).scalars().all()
+    if asked == [digest] and not author.is_agent:
+        return schedule
+    _close(tx, schedule.id, ApprovalStatus.SUPERSEDED, by=author.subject)
+    _ask(tx, schedule, author, digest)
+    return _granted(tx, replace(schedule, status_reason=None), None)
+
+
+def withdraw(tx: Transaction, schedule_id: str, *, actor: str) -> None:
+    """Close the question about a schedule that is deleted."""
+    _close(tx, schedule_id, ApprovalStatus.SUPERSEDED, by=actor)
+
+
+def open_question(tx: Transaction, approval_id: str) -> Approval:
+    """A question that can still be answered. Raises why it cannot: see `refusal_of`."""
+    found = get(tx, approval_id)
+    if found is None:
+        raise not_found(approval_id)
+    if found.status is not ApprovalStatus.PENDING:
+        raise refusal_of(found)
+    return found
+
+
+def close_one(
+    tx: Transaction, approval: Approval, status: ApprovalStatus, *, answer: str | None, by: str
+) -> None:
+    """Answer a question. Raises `approval_decided` or `approval_superseded` if somebody was faster."""
+    this = approvals.c.id == approval.id
+    if not _set_closed(tx, this, status, answer=answer, by=by):
+        raise refusal_of(get(tx, approval.id) or approval)
+
+
+def grant(tx: Transaction, schedule: Schedule) -> Schedule:
+    """Bind the grant to the schedule as it is stored."""
+    return _granted(tx, schedule, hash_of(schedule))
+
+
+def explain(tx: Transaction, schedule: Schedule, why: str) -> Schedule:
+    """Store why it does not run."""
+    _set(tx, schedule.id, status_reason=why)
+    return replace(schedule, status_reason=why)
+
+
+def get(connection: sa.Connection | Transaction, approval_id: str) -> Approval | None:
+    """One question, or None."""
+    statement = sa.select(*_COLUMNS).where(approvals.c.id == approval_id, _OF_SCHEDULES)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Approval(*row)
+
+
+def listed(
+    connection: sa.Connection, *, status: ApprovalStatus | None, limit: int, offset: int
+) -> list[Approval]:
+    """Questions, the longest waiting first; of all states, the newest first."""
+    statement = sa.select(*_COLUMNS).where(_OF_SCHEDULES).limit(limit).offset(offset)
+    if status is ApprovalStatus.PENDING:
+        statement = statement.where(_PENDING).order_by(approvals.c.created_at, approvals.c.id)
+    else:
+        statement = statement.order_by(approvals.c.created_at.desc(), approvals.c.id.desc())
+        if status is not None:
+            statement = statement.where(approvals.c.status == status)
+    return [Approval(*row) for row in connection.execute(statement)]
+
+
+def lapsed(connection: sa.Connection, now: datetime, *, limit: int) -> Sequence[str]:
+    """Open questions whose time is over."""
+    statement = (
+        sa.select(approvals.c.id)
+        .where(_PENDING, _OF_SCHEDULES, approvals.c.expires_at <= now)
+        .order_by(approvals.c.created_at, approvals.c.id)
+        .limit(limit)
+    )
+    return connection.execute(statement).scalars().all()
+
+
+def not_found(approval_id: str) -> DorkError:
+    """The refusal for an id that names no question."""
+    return DorkError(
+        ErrorCode.APPROVAL_NOT_FOUND,
+        "Approval not found",
+        hint="List the approvals to see which there are.",
+        details={"approvalId": approval_id},
+    )
+
+
+def refusal_of(approval: Approval) -> DorkError:
+    """Why a question can no longer be answered."""
+    details = {"approvalId": approval.id, "status": approval.status.value}
+    if approval.status is ApprovalStatus.SUPERSEDED:
+        return superseded(details)
+    return DorkError(
+        ErrorCode.APPROVAL_DECIDED,
+        f"This is decided already: {approval.status.value}.",
+        hint="Look at the schedule to see what it does now; its status can be changed at any time.",
+        details=details,
+    )
+
+
+def superseded(details: Mapping[str, object]) -> DorkError:
+    """The refusal for an answer to something other than what is asked now."""
+    return DorkError(
+        ErrorCode.APPROVAL_SUPERSEDED,
+        "The schedule is not what you were shown any more.",
+        hint="Read the question that is open now, and answer that with its `contentHash`.",
+        details=details,
+    )
+
+
+def _ask(tx: Transaction, schedule: Schedule, author: Author, digest: str) -> None:
+    now = tx.now()
+    proposer = author.subject if author.is_agent else schedule.created_by
+    tx.execute(
+        approvals.insert(),
+        {
+            "id": author.approval_id,
+            "kind": ApprovalKind.SCHEDULE,
+            "schedule_id": schedule.id,
+            "proposed_by": proposer,
+            "reason": schedule.reason,
+            "content": content_of(schedule),
+            "content_hash": digest,
+            "status": ApprovalStatus.PENDING,
+            "created_at": now,
+            "expires_at": now + author.answer_within,
+        },
+    )
+    facts = {"scheduleId": schedule.id, "name": schedule.name, "reason": schedule.reason}
+    tx.emit("pulse.approval.requested", author.approval_id, facts, actor=author.subject)
+
+
+def _close(tx: Transaction, schedule_id: str, status: ApprovalStatus, *, by: str) -> None:
+    _set_closed(tx, approvals.c.schedule_id == schedule_id, status, answer=None, by=by)
+
+
+def _set_closed(
+    tx: Transaction, where: sa.ColumnElement[bool], status: ApprovalStatus, *, answer: str | None, by: str
+) -> bool:
+    closed = tx.execute(
+        approvals.update()
+        .where(where, _OF_SCHEDULES, _PENDING)
+        .values(status=status, answer=answer, decided_at=tx.now(), decided_by=by)
+        .returning(approvals.c.id, approvals.c.schedule_id)
+    ).all()
+    for row in closed:
+        tx.emit(
+            f"pulse.approval.{status.value}",
+            row.id,
+            {"scheduleId": row.schedule_id, "answer": answer},
+            actor=by,
+        )
+    return bool(closed)
+
+
+def _granted(tx: Transaction, schedule: Schedule, digest: str | None) -> Schedule:
+    _set(tx, schedule.id, grant_hash=digest, status_reason=schedule.status_reason)
+    return replace(schedule, grant_hash=digest)
+
+
+def _set(tx: Transaction, schedule_id: str, **values: object) -> None:
+    tx.execute(pulse_schedules.update().where(pulse_schedules.c.id == schedule_id).values(**values))
