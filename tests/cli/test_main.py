@@ -57,13 +57,27 @@ def test_every_command_of_the_first_version_is_there() -> None:
     assert nouns == {
         "up": set(),
         "status": set(),
+        "doctor": set(),
         "events": set(),
-        "db": {"status", "migrate", "verify", "check", "backup", "revision"},
-        "pulse": {"add", "list", "run", "runs", "show", "logs", "cancel", "pause", "resume", "delete"},
+        "mcp": set(),
+        "fleet": {"hold", "drain", "stop", "resume"},
+        "db": {
+            "adopt", "backup", "check", "digest", "export", "import",
+            "migrate", "rehearse", "restore", "revision", "status", "transfer", "verify",
+        },
+        "pulse": {
+            "add", "edit", "preview", "list", "run", "runs", "show", "logs", "cancel", "pause", "resume",
+            "delete", "test", "stats", "missed", "simulate",
+        },
+        "approvals": {"list", "show", "approve", "reject"},
         "relay": {
             "send", "messages", "endpoints", "open", "close", "inbox", "claim", "ack", "nack", "dead-letters",
+            "explain", "rules", "list", "add", "remove",
         },
-        "mesh": {"discover", "register", "list", "unregister", "deny", "denied", "allow"},
+        "mesh": {
+            "discover", "schema", "register", "list", "inspect", "update", "move", "token", "ping", "status",
+            "topology", "access", "reconcile", "unregister", "deny", "denied", "allow",
+        },
     }  # fmt: skip
 
 

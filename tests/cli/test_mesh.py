@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dorkos.cli import progress_line
+from dorkos.mesh.manifest_schema import manifest_schema
 from tests.cli.conftest import Dorkos
+from tests.cli.scripted_server import ScriptedServer
+from tests.cli.terminal import Done, call
 from tests.server_process import ServerProcess
 
 
@@ -32,8 +38,105 @@ def test_discovery_shows_what_could_be_registered(dorkos: Dorkos, project: Path)
     (line,) = [line for line in found.out.splitlines() if line.startswith(project.name)]
     assert line.split()[1] == "command"
     assert line.endswith(str(project))
+    assert "candidate" in found.out.splitlines()[-1]
     dorkos("mesh", "register", str(project))
     assert str(project) not in dorkos("mesh", "discover", str(project.parent)).out
+
+
+def test_an_empty_search_says_how_much_was_looked_at(dorkos: Dorkos, projects: Path) -> None:
+    """And problems stand beside the answer."""
+    folder = projects / "mesh empty"
+    (folder / "broken" / ".dork").mkdir(parents=True)
+    (folder / "broken" / ".dork" / "agent.json").write_text("{", encoding="utf-8")
+    done = dorkos("mesh", "discover", str(folder))
+    assert done.out == "Nothing new in 2 directories. Registered and denied ones are left out.\n"
+    assert done.err.startswith(f"{folder}/broken/.dork/agent.json: is not JSON")
+
+
+CANDIDATE = {
+    "path": "/srv/scout",
+    "hints": {"suggestedName": "Scout\x1b[31m", "detectedRuntime": "codex"},
+    "duplicateOf": None,
+}
+PROGRESS = {"directories": 1200, "waiting": 30, "candidates": 1, "problems": 0}
+END = {**PROGRESS, "truncated": False, "truncatedBy": None}
+
+
+def frame(event: str, data: object) -> str:
+    """A frame of a stream."""
+    return f"event: {event}\ndata: {json.dumps(data)}\n\n"
+
+
+def discover(scripted: ScriptedServer, home: Path) -> Done:
+    """The command against a server that plays back what a test wrote."""
+    words = ("mesh", "discover", "/srv", "--url", scripted.url, "--token", "t", "--home", str(home))
+    return call(*words, environment={})
+
+
+def test_what_is_found_is_shown_with_what_is_odd_about_it(scripted: ScriptedServer, home: Path) -> None:
+    """A copy, an early end; nothing in a name acts on the terminal."""
+    copy = {**CANDIDATE, "duplicateOf": "01JNA0000000000000000000AA"}
+    end = {**END, "truncated": True, "truncatedBy": "time"}
+    scripted.stream(frame("candidate", CANDIDATE), frame("candidate", copy), frame("end", end))
+    done = discover(scripted, home)
+    assert done.code == 0
+    line = f"{'Scout␛[31m':<24}  codex        /srv/scout"
+    assert done.out.splitlines() == [
+        line,
+        line,
+        "",
+        "1 candidate in 1200 directories. Register one: dorkos mesh register PATH",
+    ]
+    assert done.err.splitlines() == [
+        "/srv/scout looks like a copy of agent 01JNA0000000000000000000AA.",
+        "The search ended early, by time. Name a smaller root, or use --depth.",
+    ]
+    request = scripted.requests[0]
+    assert request.startswith("POST /api/mesh/discover/stream ")
+    assert json.loads(request.partition("\r\n\r\n")[2]) == {"roots": ["/srv"]}
+
+
+def test_a_terminal_shows_how_far_it_is(
+    scripted: ScriptedServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a line that makes way for what is found, and is gone at the end."""
+    monkeypatch.setattr(progress_line, "sys", SimpleNamespace(stderr=(terminal := Terminal())))
+    scripted.stream(
+        frame("progress", PROGRESS), frame("candidate", CANDIDATE), frame("progress", END), frame("end", END)
+    )
+    assert discover(scripted, home).code == 0
+    clear = "\r\x1b[2K"
+    told = "1200 directories, 30 to go, 1 found"
+    assert terminal.getvalue() == f"{clear}{told}{clear}{clear}{told}{clear}"
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_search_that_breaks_off_is_no_answer(scripted: ScriptedServer, home: Path) -> None:
+    """Nor is one that was refused on the way: both have the exit code of what happened."""
+    scripted.stream(frame("candidate", CANDIDATE))
+    broken = discover(scripted, home)
+    assert (broken.code, "broke off" in broken.err) == (6, True)
+
+    refusal = {"error": "2 discoveries are at work already.", "code": "not_ready", "hint": "Wait."}
+    scripted.stream(frame("refused", refusal))
+    refused = discover(scripted, home)
+    assert refused.err == "error: 2 discoveries are at work already. (not_ready)\nhint: Wait.\n"
+
+    scripted.stream(frame("refused", {"error": "New.", "code": "of_tomorrow"}))
+    assert discover(scripted, home).err.startswith("error: New. (internal_error)")
+
+
+def test_the_schema_needs_no_server(home: Path) -> None:
+    """It is the one that is published, with --json or without."""
+    for words in (("mesh", "schema"), ("mesh", "schema", "--json")):
+        done = call(*words, environment={"DORK_HOME": str(home)})
+        assert (done.code, done.json) == (0, manifest_schema())
 
 
 def test_relative_paths_are_meant_from_here(

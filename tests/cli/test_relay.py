@@ -226,3 +226,37 @@ def test_a_command_within_a_run_speaks_as_the_run(
     assert done.code == 0, done.err
     (message,) = dorkos("relay", "messages", "--subject", subject, "--json").json["messages"]
     assert (message["payload"], message["from"]) == ("from within", f"relay.system.pulse.{schedule}")
+
+
+def test_a_rule_denies_and_is_explained_and_removed(dorkos: Dorkos, mailbox: Mailbox) -> None:
+    """What `explain` says to type is what opens the way again."""
+    subject = mailbox()
+    added = dorkos("relay", "rules", "add", "relay.human.operator", subject, "deny", "--json")
+    rule = added.json["id"]
+    assert "denied: The rule" in dorkos("relay", "send", subject, "x").out
+    for words in ((), ("list",)):
+        shown = dorkos("relay", "rules", *words)
+        assert shown.code == 0
+        assert rule in shown.out
+    explained = dorkos("relay", "explain", "relay.human.operator", subject)
+    assert explained.code == 0
+    assert "may NOT send" in explained.out
+    step = f"dorkos relay rules remove {rule}"
+    assert step in explained.out
+
+    assert dorkos(*step.split()[1:]).out == f"Removed {rule}.\n"
+    assert dorkos("relay", "send", subject, "x").code == 0
+    assert "may send" in dorkos("relay", "explain", "relay.human.operator", subject).out
+    assert dorkos(*step.split()[1:]).code == 3
+
+
+def test_a_rule_says_which_others_contradict_it(dorkos: Dorkos, mailbox: Mailbox) -> None:
+    """The person learns at once that another decides some of the same messages."""
+    subject = mailbox()
+    first = dorkos("relay", "rules", "add", ">", subject, "allow", "--priority", "5", "--json").json["id"]
+    second = dorkos("relay", "rules", "add", "relay.>", subject, "deny")
+    assert "say the opposite" in second.out
+    assert f"  {first}" in second.out
+    for row in dorkos("relay", "rules", "--json").json:
+        if row["to"] == subject:
+            assert dorkos("relay", "rules", "remove", row["id"]).code == 0

@@ -9,6 +9,7 @@ import pytest
 
 from tests.server_process import ServerProcess
 
+_PING = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
 _SERVER_SIDE = ("sqlalchemy", "alembic", "fastapi", "starlette", "uvicorn", "psycopg", "pysqlite3", "sqlite3")
 
 
@@ -19,7 +20,12 @@ def _loaded_by(*words: str, environment: dict[str, str]) -> set[str]:
         "print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *words],
+        input=_PING,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stderr.splitlines()[-1].split())
 
@@ -34,6 +40,7 @@ def _loaded_by(*words: str, environment: dict[str, str]) -> set[str]:
         ("relay", "messages"),
         ("relay", "endpoints"),
         ("mesh", "list"),
+        ("mcp",),
         ("events", "--limit", "1"),
     ],
     ids=" ".join,
@@ -46,7 +53,7 @@ def test_a_client_loads_neither_database_nor_server(server: ServerProcess, words
         words = (*words, "--after", f"{epoch}:0")
     loaded = _loaded_by(*words, environment=server.environment)
     assert "httpx" in loaded
-    assert not loaded.intersection(_SERVER_SIDE)
+    assert not loaded.intersection((*_SERVER_SIDE, "mcp"))
     assert not {name for name in loaded if name.startswith(("dorkos.db", "dorkos.server", "dorkos.app"))}
 
 

@@ -10,7 +10,7 @@ from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.mesh.discovery import Limits
-from dorkos.mesh.model import Truncation
+from dorkos.mesh.model import Progress, SearchEnd, Truncation
 from dorkos.settings import MeshSettings
 from tests.mesh.fleet import A_ULID, Fleet, make_fleet, make_project
 
@@ -85,6 +85,20 @@ async def test_a_copy_of_a_registered_agent_is_marked(fleet: Fleet) -> None:
     assert duplicates == {"copy": A_ULID, "other": None}
 
 
+async def test_a_manifest_of_a_newer_version_is_shown_and_left_alone(fleet: Fleet) -> None:
+    """It can be registered as far as it is understood; the answer says why the file stays as it is."""
+    project = make_project(fleet.root / "scout", {**SCOUT, "schemaVersion": 2})
+    before = (project / ".dork/agent.json").read_bytes()
+
+    (candidate,) = (await fleet.mesh.discover()).candidates
+    registered = await fleet.register(project, name="Spy")
+
+    assert candidate.hints.schema_version == 2
+    assert registered.agent.name == "Spy"
+    assert "is of version 2, and this DorkOS writes 1" in (registered.manifest_problem or "")
+    assert (project / ".dork/agent.json").read_bytes() == before
+
+
 async def test_what_could_not_be_registered_is_not_offered(fleet: Fleet) -> None:
     """What lies in the data directory, and a folder whose manifest would."""
     make_project(fleet.root / "data" / "scout", SCOUT)
@@ -93,6 +107,39 @@ async def test_what_could_not_be_registered_is_not_offered(fleet: Fleet) -> None
     make_project(fleet.root / "good", claude="Words.")
 
     assert await found_in(fleet) == ["good"]
+
+
+async def test_a_search_tells_the_same_as_it_goes(fleet: Fleet) -> None:
+    """Denied roots first, each finding as the whole answer has it, and the end last."""
+    await fleet.register(make_project(fleet.root / "original", SCOUT))
+    make_project(fleet.root / "copy", SCOUT)
+    make_project(fleet.root / "broken", b"{")
+    await fleet.deny(make_project(fleet.root / "denied", SCOUT))
+    roots = [str(fleet.root), str(fleet.root / "denied")]
+
+    whole = await fleet.mesh.discover(roots)
+    search = await fleet.mesh.explorer.search(roots, max_depth=None)
+    told = [one async for one in search if not isinstance(one, Progress)]
+
+    assert told == [
+        *whole.problems[:1],
+        *whole.problems[1:],
+        *whole.candidates,
+        SearchEnd(Progress(whole.directories, 0, 1, 1), None),
+    ]
+    assert [one.reason for one in whole.problems][:1] == ["is denied"]
+    assert [one.duplicate_of for one in whole.candidates] == [A_ULID]
+
+
+async def test_a_persons_home_is_known(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product's settings for all projects make no agent of it, also by a link to it."""
+    (fleet.root / "real" / ".codex").mkdir(parents=True)
+    (fleet.root / "link").symlink_to(fleet.root / "real")
+    monkeypatch.setenv("HOME", str(fleet.root / "link"))
+    assert await found_in(fleet) == []
+
+    monkeypatch.setenv("HOME", str(fleet.root))
+    assert await found_in(fleet) == ["real"]
 
 
 async def test_every_root_is_confined(fleet: Fleet) -> None:

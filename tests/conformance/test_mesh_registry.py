@@ -17,10 +17,11 @@ from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.system import events
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import is_ulid, new_id
+from dorkos.mesh.editing import AgentEdit
 from dorkos.mesh.manifest import hash_of
 from dorkos.mesh.manifest_file import manifest_path
-from dorkos.mesh.registry import AgentEdit
-from dorkos.vocabulary import AgentRuntime, EndpointConsumer
+from dorkos.mesh.store import Wanted
+from dorkos.vocabulary import AgentRuntime, AgentStatus, EndpointConsumer
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
 
 SCOUT: dict[str, object] = {
@@ -148,7 +149,7 @@ async def test_a_change_that_only_the_file_shows_is_an_event_too(fleet: Fleet) -
     """The hash that was approved is part of the record."""
     project = make_project(fleet.root / "scout", SCOUT)
     await fleet.register(project)
-    make_project(project, {**SCOUT, "color": "teal"})
+    make_project(project, {**SCOUT, "unknown": "teal"})
 
     await fleet.register(project)
 
@@ -165,9 +166,9 @@ async def test_registering_again_without_a_change_says_nothing(fleet: Fleet, clo
     clock.advance(timedelta(hours=1))
     second = await fleet.register(project)
 
-    assert first == second
+    assert first.agent == second.agent
     assert await fleet.event_kinds() == ["mesh.agent.registered"]
-    assert await fleet.event_kinds("relay") == ["relay.endpoint.opened"]
+    assert await fleet.event_kinds("relay") == ["relay.endpoint.opened", *["relay.rule.added"] * 2]
 
 
 async def test_a_link_to_a_registered_folder_is_the_same_agent(fleet: Fleet) -> None:
@@ -527,17 +528,24 @@ async def test_filters_hold_together(fleet: Fleet) -> None:
         await fleet.register(make_project(fleet.root / name, manifest))
 
     async def found(**filters: object) -> str:
-        page, _ = await fleet.mesh.registry.list(**filters)  # type: ignore[arg-type]  # Named by the test.
+        wanted = Wanted(**filters)  # type: ignore[arg-type]  # Named by the test.
+        page, _ = await fleet.mesh.registry.list(wanted)
         return "".join(sorted(agent.name for agent in page))
 
     assert await found(runtime=AgentRuntime.CODEX) == "ab"
-    assert await found(namespace="left") == "ac"
+    assert await found(namespaces=frozenset({"left"})) == "ac"
     assert await found(capability="code") == "ac"
     assert await found(capability="Code") == "b"
     assert await found(capability="100%_sure") == "c"
     assert await found(capability="100") == ""
     assert await found(capability="ü") == "c"
-    assert await found(capability="code", runtime=AgentRuntime.CODEX, namespace="left") == "a"
+    left = frozenset({"left"})
+    assert await found(capability="code", runtime=AgentRuntime.CODEX, namespaces=left) == "a"
+    assert await found(namespaces=frozenset()) == ""
+    assert await found(status=AgentStatus.ACTIVE) == "abcd"
+    assert await found(status=AgentStatus.ARCHIVED) == ""
+    assert await found(text="SURE") == "c"
+    assert await found(text="Ü") == "c"
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,16 @@ from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.relay import relay_endpoints
 from dorkos.db.schema.system import events
 from dorkos.events import EventFeed
+from dorkos.mesh.budgets import CallBudgets
 from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits
 from dorkos.mesh.registry import Registered
-from dorkos.mesh.service import MeshService
+from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.statement import Statement
+from dorkos.node import this_node
+from dorkos.ports.questions import MailQuestions
+from dorkos.ports.rules import NamespaceRules
+from dorkos.ports.traffic import MailTraffic
+from dorkos.ports.work import AgentsWork
 from dorkos.relay.service import RelayService
 from dorkos.settings import MeshSettings, RelaySettings
 from dorkos.vocabulary import EndpointConsumer
@@ -70,6 +76,10 @@ class Fleet:
     mesh: MeshService
     root: Path
     schedules: HiddenSchedules
+    relay: RelayService
+    feed: EventFeed
+    budgets: CallBudgets
+    rules: NamespaceRules
 
     async def register(self, project: Path, **overrides: object) -> Registered:
         return await self.mesh.registry.register(
@@ -109,17 +119,34 @@ def make_fleet(
 ) -> Fleet:
     """A service confined to `root`, whose folder `data` is the data directory."""
     (root / "data").mkdir(exist_ok=True)
+    feed = EventFeed(db, interval_s=3600)
+    budgets = CallBudgets(calls_per_hour=100, hops_per_message=5)
     relay = RelayService(
-        database=db, clock=clock, settings=RelaySettings(), feed=EventFeed(db), runs=QueuedRuns()
+        database=db,
+        clock=clock,
+        settings=RelaySettings(),
+        feed=feed,
+        runs=QueuedRuns(),
+        budgets=budgets,
     )
     schedules = HiddenSchedules()
+    rules = NamespaceRules()
     mesh = MeshService(
         db,
         clock,
         settings or MeshSettings(),
         Boundary(root, data_directory=root / "data"),
-        mailboxes=relay,
-        schedules=schedules,
+        node=this_node(),
+        feed=feed,
+        budgets=budgets,
+        ports=Ports(
+            mailboxes=relay,
+            schedules=schedules,
+            work=AgentsWork(clock),
+            rules=rules,
+            traffic=MailTraffic(),
+            questions=MailQuestions(relay, clock),
+        ),
         limits=limits,
     )
-    return Fleet(db, mesh, root, schedules)
+    return Fleet(db, mesh, root, schedules, relay, feed, budgets, rules)

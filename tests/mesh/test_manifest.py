@@ -46,7 +46,7 @@ def test_a_name_and_a_runtime_are_enough() -> None:
 
 
 def test_every_field_is_read() -> None:
-    """The lineage's fields, the entrypoint and the version."""
+    """The lineage's fields with those that came right after, the entrypoint and the versions."""
     found = parsed(
         {
             "id": "abc",
@@ -55,7 +55,12 @@ def test_every_field_is_read() -> None:
             "runtime": "claude-code",
             "capabilities": ["code", "review"],
             "behavior": {"responseMode": "silent", "escalationThreshold": 0.5},
-            "budget": {"maxHopsPerMessage": 3},
+            "budget": {"maxHopsPerMessage": 3, "maxCallsPerHour": 9},
+            "persona": "You look.\nYou tell.",
+            "personaEnabled": False,
+            "color": "teal",
+            "icon": "\U0001f50e",
+            "schemaVersion": 1,
             "namespace": "My Team",
             "registeredAt": "2026-02-26T10:00:00Z",
             "registeredBy": "ada",
@@ -75,11 +80,17 @@ def test_every_field_is_read() -> None:
     assert found.registered_by == "ada"
     assert found.entrypoint == ("python3", "agent.py")
     assert found.version == "1.2.0"
+    assert (found.schema_version, found.is_newer) == (1, False)
 
 
 def test_unknown_fields_are_kept_through_reading_and_writing() -> None:
     """A newer version's fields, or another tool's, survive."""
-    document = {**LEAST, "color": "teal", "nested": {"deep": [1, 2.5, None, True]}}
+    document = {
+        **LEAST,
+        "mood": "calm",
+        "behavior": {"patience": 3},
+        "nested": {"deep": [1, 2.5, None, True]},
+    }
 
     again = parse_manifest(encode_manifest(parsed(document).document), PATH)
 
@@ -134,7 +145,20 @@ def test_what_is_no_json_object_is_invalid_with_a_reason(data: bytes, reason: st
         ({"capabilities": [""]}, "`capabilities.0`"),
         ({"capabilities": [1]}, "`capabilities.0`"),
         ({"behavior": {"responseMode": "loud"}}, "silent"),
+        ({"behavior": {"escalationThreshold": "high"}}, "`behavior.escalationThreshold`"),
+        ({"behavior": None}, "`behavior`"),
         ({"budget": {"maxCallsPerHour": 0}}, "`budget.maxCallsPerHour`"),
+        ({"budget": {"maxCallsPerHour": "9"}}, "`budget.maxCallsPerHour`"),
+        ({"budget": {"maxHopsPerMessage": 2.5}}, "`budget.maxHopsPerMessage`"),
+        ({"budget": {"maxHopsPerMessage": 2**53}}, "`budget.maxHopsPerMessage`"),
+        ({"budget": {"maxHopsPerMessage": True}}, "`budget.maxHopsPerMessage`"),
+        ({"persona": "p" * 4001}, "`persona`"),
+        ({"personaEnabled": "yes"}, "`personaEnabled`"),
+        ({"color": "c" * 101}, "`color`"),
+        ({"icon": "a\u001b[31m"}, "control characters"),
+        ({"schemaVersion": 0}, "`schemaVersion`"),
+        ({"schemaVersion": "1"}, "`schemaVersion`"),
+        ({"schemaVersion": None}, "`schemaVersion`"),
         ({"namespace": "n" * 65}, "`namespace`"),
         ({"registeredAt": "yesterday"}, "`registeredAt`"),
         ({"registeredAt": "2026-02-26T10:00:00"}, "time zone"),
@@ -162,6 +186,16 @@ def test_an_unknown_runtime_is_answered_with_the_known_ones() -> None:
     assert len(reason) < 300
     for runtime in AgentRuntime:
         assert repr(runtime.value) in reason
+
+
+def test_a_newer_version_is_read_as_far_as_it_is_understood() -> None:
+    """It says that it is newer; and if it is not understood, that is the likely reason."""
+    newer = parsed({**LEAST, "schemaVersion": 7, "name": "Scout", "budget": {"maxTokens": 5}})
+
+    assert (newer.schema_version, newer.is_newer, newer.name) == (7, True, "Scout")
+    assert reason_of(json.dumps({"schemaVersion": 7, "title": "Scout"}).encode()) == (
+        "is of version 7, newer than the 1 that this DorkOS knows, and has no `name`"
+    )
 
 
 def test_a_missing_field_is_named() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dorkos.mesh import manifest_file
 from dorkos.mesh.manifest import MAX_BYTES, InvalidManifest, Manifest, NoManifest, encode_manifest, hash_of
 from dorkos.mesh.manifest_file import (
     ManifestNotWrittenError,
@@ -16,6 +22,7 @@ from dorkos.mesh.manifest_file import (
     read_manifest,
     write_manifest,
 )
+from dorkos.mesh.manifest_lock import locked
 from tests.mesh.fleet import make_project
 from tests.mesh.unprivileged import unprivileged
 
@@ -137,6 +144,99 @@ def test_a_file_that_changed_since_is_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(ManifestNotWrittenError, match="in the meantime"):
             write_manifest(project, DATA, replaces=replaces)
         assert json.loads(manifest_path(project).read_bytes()) == SCOUT
+
+
+def test_a_newer_file_is_not_overwritten(tmp_path: Path) -> None:
+    """What its fields mean is not known here; nor is a file of such a version written."""
+    newer = encode_manifest({**SCOUT, "schemaVersion": 2})
+    project = make_project(tmp_path / "project", newer)
+
+    for data, which in ((DATA, manifest_path(project)), (newer, "the new manifest")):
+        with pytest.raises(ManifestNotWrittenError) as refusal:
+            write_manifest(project, data, replaces=hash_of(newer))
+        assert refusal.value.reason == f"{which} is of version 2, and this DorkOS writes 1"
+
+    assert manifest_path(project).read_bytes() == newer
+
+
+def test_of_many_writers_at_once_one_wins_and_the_others_are_told(tmp_path: Path) -> None:
+    """Each looks and renames alone, so none writes over another's words unseen."""
+    project = make_project(tmp_path / "project", SCOUT)
+    before = hash_of(manifest_path(project).read_bytes())
+    versions = [encode_manifest({**SCOUT, "name": f"Scout {number}"}) for number in range(8)]
+    start = threading.Barrier(len(versions))
+
+    def write(data: bytes) -> bytes | str:
+        start.wait(60)
+        try:
+            write_manifest(project, data, replaces=before)
+        except ManifestNotWrittenError as fault:
+            return fault.reason
+        return data
+
+    with ThreadPoolExecutor(len(versions)) as threads:
+        outcomes = set(threads.map(write, versions))
+
+    in_the_file = manifest_path(project).read_bytes()
+    assert outcomes == {in_the_file, f"{manifest_path(project)} was changed in the meantime"}
+    assert [path.name for path in (project / ".dork").iterdir()] == ["agent.json"]
+
+
+def test_the_look_happens_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had to wait for another writer sees what that one wrote."""
+    project = make_project(tmp_path / "project", SCOUT)
+    before = hash_of(manifest_path(project).read_bytes())
+    theirs = encode_manifest({**SCOUT, "name": "Theirs"})
+
+    @contextmanager
+    def another_was_first(folder: Path, *, within_s: float) -> Iterator[None]:
+        with locked(folder, within_s=within_s):
+            manifest_path(project).write_bytes(theirs)
+            yield
+
+    monkeypatch.setattr(manifest_file, "locked", another_was_first)
+    with pytest.raises(ManifestNotWrittenError, match="in the meantime"):
+        write_manifest(project, DATA, replaces=before)
+
+    assert manifest_path(project).read_bytes() == theirs
+
+
+def test_a_writer_that_hangs_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the lock: a reason, and the file as it was."""
+    project = make_project(tmp_path / "project", SCOUT)
+    old = manifest_path(project).read_bytes()
+    monkeypatch.setattr(manifest_file, "_LOCKED_WITHIN_S", 0)
+
+    with locked(project / ".dork", within_s=0):
+        with pytest.raises(ManifestNotWrittenError, match="is being written by another"):
+            write_manifest(project, DATA, replaces=hash_of(old))
+        assert manifest_path(project).read_bytes() == old
+
+    write_manifest(project, DATA, replaces=hash_of(old))
+    assert manifest_path(project).read_bytes() == DATA
+
+
+def test_a_disk_without_such_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems over a network lock no directories. Any other fault of a lock is told."""
+    project = make_project(tmp_path / "project")
+
+    def fails_with(number: int) -> Callable[[int, int], None]:
+        def flock(_descriptor: int, _operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return flock
+
+    monkeypatch.setattr(fcntl, "flock", fails_with(errno.EIO))
+    with pytest.raises(ManifestNotWrittenError, match=os.strerror(errno.EIO)):
+        write_manifest(project, DATA, replaces=None)
+    monkeypatch.setattr(fcntl, "flock", fails_with(errno.ENOLCK))
+    write_manifest(project, DATA, replaces=None)
+
+    assert manifest_path(project).read_bytes() == DATA
 
 
 def test_an_invalid_file_is_not_overwritten(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import httpx
@@ -26,18 +25,22 @@ SCOUT: dict[str, object] = {
 }
 
 
+class _Part:
+    """Stands for the service, which can only be made once the server has a database."""
+
+    fleet: Fleet
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.fleet.mesh, name)
+
+
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Fleet]]:
     """A server with Mesh behind it, and the operator's client."""
-    part = SimpleNamespace()
+    part = _Part()
     async with serving(operations=OPERATIONS, parts={"mesh": part}) as server:
-        fleet = make_fleet(server.db, server.clock, tmp_path)
-        part.discover, part.registry, part.denials = (
-            fleet.mesh.discover,
-            fleet.mesh.registry,
-            fleet.mesh.denials,
-        )
-        yield server.client, fleet
+        part.fleet = make_fleet(server.db, server.clock, tmp_path)
+        yield server.client, part.fleet
 
 
 @pytest.fixture
@@ -77,13 +80,15 @@ async def test_from_discovery_to_removal(client: httpx.AsyncClient, root: Path) 
                     "description": None,
                     "namespace": "team",
                     "entrypoint": ["./scout"],
+                    "schemaVersion": 1,
                 },
                 "discoveredAt": "2026-03-01T09:00:00.000Z",
+                "scanRoot": str(root),
                 "duplicateOf": None,
             }
         ],
         "problems": [],
-        "directories": 3,
+        "directories": 2,
         "truncated": False,
         "truncatedBy": None,
     }
@@ -92,18 +97,27 @@ async def test_from_discovery_to_removal(client: httpx.AsyncClient, root: Path) 
     assert registered.status_code == 201
     agent = registered.json()
     assert len(agent.pop("manifestHash")) == 64
+    assert agent.pop("token").startswith("dork_")
     assert agent == {
         "id": A_ULID,
         "name": "Scout",
         "description": "",
         "runtime": "command",
         "capabilities": [],
+        "behavior": {"responseMode": "always", "escalationThreshold": None},
+        "budget": {"maxHopsPerMessage": 5, "maxCallsPerHour": 100},
         "entrypoint": ["./scout"],
         "version": None,
+        "persona": None,
+        "personaEnabled": True,
+        "color": None,
+        "icon": None,
         "namespace": "team",
         "projectPath": str(project),
+        "scanRoot": "",
         "subject": f"relay.agent.team.{A_ULID}",
         "status": "active",
+        "unreachableSince": None,
         "registeredAt": "2026-03-01T09:00:00.000Z",
         "registeredBy": "ada",
         "updatedAt": "2026-03-01T09:00:00.000Z",
@@ -289,9 +303,20 @@ async def test_filters_of_the_list(client: httpx.AsyncClient, root: Path) -> Non
 
 
 def test_looking_needs_less_than_changing() -> None:
-    """A token that may only observe can list; discovery reads the disk, so it needs more."""
+    """What agents may ask shows each only what it may see; discovery reads the disk, so it needs more."""
     needed = {operation.name: operation.scope for operation in OPERATIONS}
 
-    observing = {name for name, scope in needed.items() if scope is Scope.OBSERVE}
-    assert observing == {"mesh.list", "mesh.get", "mesh.denied"}
-    assert set(needed.values()) == {Scope.OBSERVE, Scope.OPERATE}
+    def those(scope: Scope | None) -> set[str]:
+        return {name for name, needs in needed.items() if needs is scope}
+
+    assert those(None) == {
+        "mesh.list",
+        "mesh.get",
+        "mesh.health",
+        "mesh.status",
+        "mesh.reach",
+        "mesh.topology",
+    }
+    assert those(Scope.OBSERVE) == {"mesh.denied", "mesh.inspect", "mesh.manifest_schema"}
+    assert those(Scope.SEND) == {"mesh.ping"}
+    assert those(Scope.RECEIVE) == {"mesh.heartbeat"}

@@ -67,13 +67,14 @@ def written(decision: Settled) -> dict[str, object]:
 
 
 def test_a_folder_without_manifest_is_taken_by_its_hints() -> None:
-    """And gets a manifest with the lineage's fields in the lineage's order."""
+    """And gets a manifest with the version of the format and the lineage's fields in the lineage's order."""
     decision = settled(hints=HINTS)
 
     assert decision.agent.name == "hinted"
     assert decision.agent.runtime is AgentRuntime.CLAUDE_CODE
     assert decision.agent.subject == f"relay.agent.team.{A_ULID}"
     assert list(written(decision).items()) == [
+        ("schemaVersion", 1),
         ("id", A_ULID),
         ("name", "hinted"),
         ("description", "From CLAUDE.md."),
@@ -109,19 +110,19 @@ def test_an_entrypoint_that_a_person_took_out_of_the_file_is_gone() -> None:
     taken_out = settled({"name": "scout", "runtime": "codex"}, existing=before)
 
     assert before.entrypoint == ("./scout",)
-    assert (taken_out.agent.entrypoint, taken_out.starts_runs) == (None, False)
+    assert (taken_out.agent.entrypoint, taken_out.agent.starts_runs) == (None, False)
     assert "entrypoint" not in written(taken_out)
     assert settled(existing=before).agent.entrypoint == ("./scout",)
 
 
 def test_an_agent_that_was_told_to_be_silent_is_not_woken_by_absence() -> None:
-    """With no word about it any more the mailbox stays as it is, and no mode is written into the file."""
+    """With no word about it any more it stays silent, and a file that is written again says so."""
     before = settled(COMPLETE, response_mode=ResponseMode.SILENT).agent
     without_file = settled(existing=before)
     without_key = settled({key: COMPLETE[key] for key in COMPLETE if key != "behavior"}, existing=before)
 
-    assert (without_file.starts_runs, without_key.starts_runs) == (None, None)
-    assert "behavior" not in written(without_file)
+    assert (without_file.agent.starts_runs, without_key.agent.starts_runs) == (False, False)
+    assert written(without_file)["behavior"] == {"responseMode": "silent", "escalationThreshold": 1.0}
 
 
 def test_an_agent_that_gets_an_entrypoint_later_starts_runs() -> None:
@@ -130,7 +131,7 @@ def test_an_agent_that_gets_an_entrypoint_later_starts_runs() -> None:
 
     assert settled(
         {"name": "scout", "runtime": "codex", "entrypoint": ["./run"]}, existing=before
-    ).starts_runs
+    ).agent.starts_runs
 
 
 def test_a_complete_manifest_is_not_rewritten() -> None:
@@ -231,4 +232,4 @@ def test_messages_start_runs_of_an_agent_that_can_and_wants_to(
     """It takes a program, and a response mode other than `silent`."""
     decision = settled(runtime=AgentRuntime.CODEX, entrypoint=entrypoint, response_mode=mode)
 
-    assert decision.starts_runs is starts_runs
+    assert decision.agent.starts_runs is starts_runs

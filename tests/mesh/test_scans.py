@@ -11,12 +11,14 @@ import pytest
 
 from dorkos.clock import ManualClock
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.mesh.discovery import Limits, Walk
-from dorkos.mesh.model import Hints, Truncation
+from dorkos.mesh.discovery import Ground, Limits, Walk
+from dorkos.mesh.model import Candidate, Hints, Progress, SearchEnd, Truncation
 from dorkos.mesh.scans import Scans
 from dorkos.mesh.strategies.protocol import Folder
 from dorkos.vocabulary import AgentRuntime
 from tests.mesh.fleet import make_project
+
+NOWHERE = Ground(denied=(), registered=(), data_directory="/data", home="/home")
 
 
 @dataclass
@@ -44,11 +46,17 @@ def walk_of(gate: Gate, root: Path, *, seconds: float = 60) -> Walk:
     return Walk(
         [root],
         strategies=(gate,),
-        denied=(),
-        registered=(),
+        ground=NOWHERE,
         limits=Limits(seconds=seconds),
         clock=ManualClock(),
     )
+
+
+async def watched(scans: Scans, walk: Walk) -> tuple[list[Candidate], SearchEnd]:
+    """What a scan of the walk gives: the candidates, and the end, behind which nothing comes."""
+    found = [one async for one in scans.watch(walk)]
+    assert isinstance(found[-1], SearchEnd)
+    return [one for one in found if isinstance(one, Candidate)], found[-1]
 
 
 async def reached(gate: Gate) -> None:
@@ -59,12 +67,34 @@ async def reached(gate: Gate) -> None:
 async def test_the_loop_goes_on_during_a_walk(tmp_path: Path) -> None:
     """The walk hangs in its thread while the loop opens the gate for it."""
     gate = Gate()
-    scan = asyncio.create_task(Scans().run(walk_of(gate, tmp_path)))
+    scan = asyncio.create_task(watched(Scans(), walk_of(gate, tmp_path)))
 
     await reached(gate)
     gate.opened.set()
 
-    assert len((await scan).candidates) == 3
+    candidates, end = await scan
+    assert len(candidates) == 3
+    assert end == SearchEnd(Progress(directories=3, waiting=0, candidates=3, problems=0), None)
+
+
+async def test_a_candidate_is_given_while_the_walk_goes_on(tmp_path: Path) -> None:
+    """And then word of how far it is, since nothing else comes."""
+    gate = Gate()
+    findings = Scans().watch(walk_of(gate, tmp_path))
+
+    first = await anext(findings)
+    await reached(gate)
+    then = await anext(findings)
+
+    assert isinstance(first, Candidate)
+    assert first.path == str(tmp_path)
+    assert then == Progress(directories=2, waiting=0, candidates=1, problems=0)
+    gate.opened.set()
+    assert [type(one) async for one in findings if not isinstance(one, Progress)] == [
+        Candidate,
+        Candidate,
+        SearchEnd,
+    ]
 
 
 async def test_a_walk_that_does_not_come_back_is_given_up(tmp_path: Path) -> None:
@@ -73,9 +103,9 @@ async def test_a_walk_that_does_not_come_back_is_given_up(tmp_path: Path) -> Non
     gate.looked = 1  # It waits in the first folder already.
     walk = walk_of(gate, tmp_path, seconds=0.01)
 
-    found = await Scans(grace_s=0).run(walk)
+    candidates, end = await watched(Scans(grace_s=0), walk)
 
-    assert (found.candidates, found.truncated) == ((), Truncation.TIME)
+    assert (candidates, end.truncated) == ([], Truncation.TIME)
     gate.opened.set()
 
 
@@ -83,7 +113,7 @@ async def test_cancelling_the_caller_ends_the_walk(tmp_path: Path) -> None:
     """A client that went away costs no further reading."""
     gate = Gate()
     scans, walk = Scans(), walk_of(gate, tmp_path)
-    scan = asyncio.create_task(scans.run(walk))
+    scan = asyncio.create_task(watched(scans, walk))
     await reached(gate)
 
     scan.cancel()
@@ -94,38 +124,55 @@ async def test_cancelling_the_caller_ends_the_walk(tmp_path: Path) -> None:
     for thread in threading.enumerate():
         if thread.name == "dorkos-discovery":
             await asyncio.to_thread(thread.join, 60)
-    assert walk.so_far().truncated is Truncation.CANCELLED
+    assert walk.truncated is Truncation.CANCELLED
+
+
+async def test_closing_what_is_watched_ends_the_walk(tmp_path: Path) -> None:
+    """A stream that nobody reads any more costs no further reading either."""
+    gate = Gate()
+    walk = walk_of(gate, tmp_path)
+    findings = Scans().watch(walk)
+    await anext(findings)
+    await reached(gate)
+
+    await findings.aclose()
+    gate.opened.set()
+
+    for thread in threading.enumerate():
+        if thread.name == "dorkos-discovery":
+            await asyncio.to_thread(thread.join, 60)
+    assert walk.truncated is Truncation.CANCELLED
 
 
 async def test_stopping_ends_the_walks_at_work(tmp_path: Path) -> None:
     """A shutdown need not wait for a long one; its caller still gets an answer."""
     gate = Gate()
     scans = Scans()
-    scan = asyncio.create_task(scans.run(walk_of(gate, tmp_path)))
+    scan = asyncio.create_task(watched(scans, walk_of(gate, tmp_path)))
     await reached(gate)
 
     scans.stop()
     gate.opened.set()
 
-    found = await scan
-    assert (len(found.candidates), found.truncated) == (2, Truncation.CANCELLED)
+    candidates, end = await scan
+    assert (len(candidates), end.truncated) == (2, Truncation.CANCELLED)
 
 
 async def test_no_more_than_two_walks_hang_at_once(tmp_path: Path) -> None:
     """A third is refused with a hint, instead of holding another thread."""
     scans, gates = Scans(), (Gate(), Gate())
-    running = [asyncio.create_task(scans.run(walk_of(gate, tmp_path))) for gate in gates]
+    running = [asyncio.create_task(watched(scans, walk_of(gate, tmp_path))) for gate in gates]
     for gate in gates:
         await reached(gate)
 
     with pytest.raises(DorkError) as refusal:
-        await scans.run(walk_of(Gate(), tmp_path, seconds=0.01))
+        await watched(scans, walk_of(Gate(), tmp_path, seconds=0.01))
     assert refusal.value.code is ErrorCode.NOT_READY
 
     for gate in gates:
         gate.opened.set()
     for scan in running:
-        assert len((await scan).candidates) == 3
+        assert len((await scan)[0]) == 3
 
 
 async def test_a_fault_in_a_walk_comes_out_and_frees_its_place(tmp_path: Path) -> None:
@@ -137,6 +184,6 @@ async def test_a_fault_in_a_walk_comes_out_and_frees_its_place(tmp_path: Path) -
 
     scans = Scans()
     for _ in range(3):
-        walk = Walk([tmp_path], strategies=(), denied=(), registered=(), limits=Limits(), clock=Broken())
+        walk = Walk([tmp_path], strategies=(), ground=NOWHERE, limits=Limits(), clock=Broken())
         with pytest.raises(RuntimeError, match="no time"):
-            await scans.run(walk)
+            await watched(scans, walk)

@@ -16,10 +16,23 @@ from dorkos.mesh.strategies.protocol import Folder, folder_at
 from dorkos.vocabulary import AgentRuntime
 from tests.mesh.fleet import A_ULID, make_project
 
+MARKERS = frozenset[str]().union(*(strategy.markers for strategy in STRATEGIES))
+
 
 def folder(path: Path) -> Folder:
     """The folder as the strategies see it."""
-    return folder_at(path, {".dork", "CLAUDE.md"})
+    return folder_at(path, MARKERS)
+
+
+def make(path: Path, *things: str) -> Path:
+    """A folder with these files in it, each with words of its own; a name that ends in `/` is a folder."""
+    path.mkdir()
+    for thing in things:
+        if thing.endswith("/"):
+            (path / thing).mkdir()
+        else:
+            (path / thing).write_text(f"# Title\n\nWords of {thing}.\n", encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -60,6 +73,57 @@ def test_claude_code_is_known_by_its_file(tmp_path: Path) -> None:
         inferred_capabilities=("code",),
         description="Looks around.",
     )
+
+
+@pytest.mark.parametrize(
+    ("things", "strategy", "runtime", "described_by"),
+    [
+        (["CLAUDE.md"], "claude-code", "claude-code", "CLAUDE.md"),
+        ([".cursor/"], "cursor", "cursor", None),
+        ([".codex/"], "codex", "codex", None),
+        (["AGENTS.md"], "codex", "codex", "AGENTS.md"),
+        ([".gemini/"], "gemini", "gemini", None),
+        (["GEMINI.md"], "gemini", "gemini", "GEMINI.md"),
+        ([".opencode/"], "opencode", "opencode", None),
+        (["opencode.json"], "opencode", "opencode", None),
+        (["opencode.jsonc"], "opencode", "opencode", None),
+        # Several marks: the lineage's order first, and what many products read marks the last of all.
+        (["CLAUDE.md", ".cursor/", ".codex/", "GEMINI.md"], "claude-code", "claude-code", "CLAUDE.md"),
+        ([".cursor/", ".codex/", ".gemini/", ".opencode/", "AGENTS.md"], "cursor", "cursor", "AGENTS.md"),
+        ([".codex/", ".gemini/", ".opencode/", "AGENTS.md"], "codex", "codex", "AGENTS.md"),
+        ([".gemini/", ".opencode/", "AGENTS.md"], "gemini", "gemini", None),
+        (["opencode.json", "AGENTS.md"], "opencode", "opencode", "AGENTS.md"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_each_product_is_known_by_its_marks(
+    tmp_path: Path, things: list[str], strategy: str, runtime: str, described_by: str | None
+) -> None:
+    """The folder gives the name, the product's own instructions the description."""
+    answer = first_answer(STRATEGIES, folder(make(tmp_path / "Project", *things)))
+
+    assert answer is not None
+    assert answer[0].name == strategy
+    assert answer[1] == Hints(
+        suggested_name="Project",
+        detected_runtime=AgentRuntime(runtime),
+        inferred_capabilities=("code",),
+        description=None if described_by is None else f"Words of {described_by}.",
+    )
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        ["CLAUDE.md/"], ["AGENTS.md/"], ["GEMINI.md/"], ["opencode.json/"],
+        [".cursor"], [".codex"], [".gemini"], [".opencode"], [".dork"], [".dork/"],
+        ["claude.md"], ["agents.md"], [".claude/"], ["README.md"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_only_resembles_a_mark_is_none(tmp_path: Path, things: list[str]) -> None:
+    """A file is no directory and a directory no file; the letters' case counts."""
+    assert first_answer(STRATEGIES, folder(make(tmp_path / "project", *things))) is None
 
 
 def test_what_only_looks_like_claude_code_is_passed_over(tmp_path: Path) -> None:
@@ -115,6 +179,7 @@ def test_a_manifest_gives_its_own_words(tmp_path: Path) -> None:
         namespace="team",
         entrypoint=("./scout",),
         manifest_id=A_ULID,
+        schema_version=1,
     )
 
 

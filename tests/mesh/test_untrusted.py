@@ -61,6 +61,20 @@ def test_links_work_inside_the_folder_only(tmp_path: Path) -> None:
             read_file(project / name, within=project, limit=9)
 
 
+def test_dots_are_no_way_out(tmp_path: Path) -> None:
+    """Neither through the folder above nor through a link and back."""
+    (tmp_path / "secret").write_bytes(b"theirs")
+    project = tmp_path / "project"
+    (project / "inner").mkdir(parents=True)
+    (project / "out").symlink_to(tmp_path / "elsewhere" / "deep")
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "secret").write_bytes(b"theirs")
+
+    for name in ("../secret", "inner/../../secret", "out/../secret"):
+        with pytest.raises(UnreadableFileError, match="out of the project"):
+            read_file(project / name, within=project, limit=9)
+
+
 def test_links_that_lead_nowhere_are_unreadable_not_absent(tmp_path: Path) -> None:
     """Something is there, so writing a new file in its place would destroy it."""
     (tmp_path / "dangling").symlink_to("gone")
@@ -79,8 +93,7 @@ def test_what_takes_the_files_place_in_between_is_not_waited_for_or_followed(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("secret")
     regular = (tmp_path / "secret").stat()
-    monkeypatch.setattr(os.path, "realpath", str)
-    monkeypatch.setattr(Path, "lstat", lambda _: regular)
+    monkeypatch.setattr(os, "lstat", lambda _: regular)
 
     with pytest.raises(UnreadableFileError, match="is a FIFO"):
         read_file(tmp_path / "pipe", within=tmp_path, limit=9)

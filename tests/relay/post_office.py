@@ -24,7 +24,7 @@ from dorkos.events import EventFeed
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
-from dorkos.relay.model import Envelope, Receipt, RunRequest
+from dorkos.relay.model import CallRefusal, Envelope, Receipt, RunRequest
 from dorkos.relay.payload import encode
 from dorkos.relay.service import RelayService
 from dorkos.settings import RelaySettings
@@ -59,6 +59,22 @@ class QueuedRuns:
 
 
 @dataclass
+class Budgets:
+    """Stands where Mesh stands: which agents may not send, and why; and how many hops some may have."""
+
+    refusing: dict[str, CallRefusal] = field(default_factory=dict)
+    hops: dict[str, int] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+
+    def take_call(self, tx: Transaction, agent_id: str) -> CallRefusal | None:
+        self.taken.append(agent_id)
+        return self.refusing.get(agent_id)
+
+    def max_hops(self, tx: Transaction, agent_id: str) -> int | None:
+        return self.hops.get(agent_id)
+
+
+@dataclass
 class PostOffice:
     """A Relay service with the parts that tests look at."""
 
@@ -66,6 +82,7 @@ class PostOffice:
     relay: RelayService
     runs: QueuedRuns
     feed: EventFeed
+    budgets: Budgets
 
     async def open(self, subject: str = INBOX) -> None:
         await self.relay.open(OPERATOR, subject, description=None)
@@ -152,12 +169,17 @@ class PostOffice:
 
 def post_office(db: Database, clock: Clock, **settings: object) -> PostOffice:
     """Relay on this database, its loops not started."""
-    runs = QueuedRuns()
+    runs, budgets = QueuedRuns(), Budgets()
     feed = EventFeed(db, interval_s=3600)
     relay = RelayService(
-        database=db, clock=clock, settings=RelaySettings.model_validate(settings), feed=feed, runs=runs
+        database=db,
+        clock=clock,
+        settings=RelaySettings.model_validate(settings),
+        feed=feed,
+        runs=runs,
+        budgets=budgets,
     )
-    return PostOffice(db, relay, runs, feed)
+    return PostOffice(db, relay, runs, feed, budgets)
 
 
 @dataclass(frozen=True)

@@ -248,14 +248,98 @@ def test_the_last_instant_is_a_time_to_live() -> None:
 
 
 def test_who_may_do_what() -> None:
-    """Runs send and receive; only the operator opens, closes; lists need to observe."""
-    by_scope: dict[Scope, set[str]] = {}
+    """Runs send and receive; only the operator opens, closes and makes rules; lists need to observe."""
+    by_scope: dict[Scope | None, set[str]] = {}
     for operation in OPERATIONS:
         by_scope.setdefault(operation.scope, set()).add(operation.name)
 
     assert by_scope == {
         Scope.SEND: {"relay.publish"},
         Scope.RECEIVE: {"relay.claim", "relay.ack", "relay.nack", "relay.extend", "relay.inbox"},
-        Scope.OBSERVE: {"relay.messages", "relay.message", "relay.endpoints", "relay.dead_letters"},
-        Scope.OPERATE: {"relay.open", "relay.close"},
+        Scope.OBSERVE: {
+            "relay.messages",
+            "relay.message",
+            "relay.endpoints",
+            "relay.dead_letters",
+            "relay.rules",
+        },
+        Scope.OPERATE: {"relay.open", "relay.close", "relay.add_rule", "relay.remove_rule"},
+        None: {"relay.explain"},
     }
+
+
+RULE_KEYS = {
+    *("id", "from", "to", "action", "priority", "description", "managedBy", "createdBy", "createdAt"),
+}
+
+
+async def test_rules_are_added_listed_explained_and_removed(office: PostOffice) -> None:
+    """With the lineage's keys; it had no word of rejection for denied, so `recipients` alone says it."""
+    first = await call(office, "relay.add_rule", from_pattern=">", to="relay.human.>", action="allow")
+    added = await call(
+        office,
+        "relay.add_rule",
+        from_pattern="relay.human.*",
+        to=INBOX,
+        action="deny",
+        priority=300,
+        description="Quiet",
+    )
+    assert set(added) == RULE_KEYS | {"contradicts"}
+    assert (added["contradicts"], added["createdBy"], added["managedBy"]) == (
+        [first["id"]],
+        OPERATOR.subject,
+        None,
+    )
+    listed = await call(office, "relay.rules")
+    assert [set(rule) for rule in listed] == [RULE_KEYS, RULE_KEYS]
+    assert [rule["id"] for rule in listed] == [added["id"], first["id"]]
+    assert first["priority"] == 200
+
+    sent = await call(office, "relay.publish", BOB, subject=INBOX)
+    explained = await call(office, "relay.explain", sender=BOB.subject, to=INBOX)
+    assert (sent["deliveredTo"], "rejected" in sent) == (0, False)
+    assert sent["recipients"] == [{"subject": INBOX, "outcome": "denied", "detail": explained["why"]}]
+    assert explained["rule"] == {key: added[key] for key in ("id", "from", "to", "action", "priority")}
+    assert (explained["from"], explained["to"], explained["allowed"]) == (BOB.subject, INBOX, False)
+    assert [(change["command"], change["allowed"]) for change in explained["changes"]] == [
+        (f"dorkos relay rules remove {added['id']}", True),
+        (f"dorkos relay rules add {BOB.subject} {INBOX} allow --priority 301", True),
+    ]
+
+    await call(office, "relay.remove_rule", id=added["id"])
+    assert (await call(office, "relay.explain", sender=BOB.subject, to=INBOX))["rule"]["id"] == first["id"]
+
+
+async def test_an_agent_may_ask_about_itself_only(office: PostOffice) -> None:
+    """`from` may be left out; whom others reach is none of its business."""
+    assert (await call(office, "relay.explain", BOB, to=INBOX))["from"] == BOB.subject
+    with pytest.raises(DorkError) as refusal:
+        await call(office, "relay.explain", BOB, sender=ADA.subject, to=INBOX)
+    assert refusal.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (("relay.human.*", INBOX), ErrorCode.WILDCARD_NOT_ALLOWED),
+        ((INBOX, ">"), ErrorCode.WILDCARD_NOT_ALLOWED),
+        (("a b", INBOX), ErrorCode.INVALID_SUBJECT),
+    ],
+)
+async def test_only_two_exact_subjects_can_be_explained(
+    office: PostOffice, ends: tuple[str, str], code: ErrorCode
+) -> None:
+    """A pattern would have many answers."""
+    with pytest.raises(DorkError) as refusal:
+        await call(office, "relay.explain", sender=ends[0], to=ends[1])
+    assert refusal.value.code is code
+
+
+@pytest.mark.parametrize("priority", [2**53 - 1, -(2**53) + 1, 1.5, "high"])
+async def test_a_priority_is_a_whole_number_that_every_reader_keeps(
+    office: PostOffice, priority: object
+) -> None:
+    """And none reaches the one that is kept for what cannot be understood."""
+    with pytest.raises(ValidationError):
+        await call(office, "relay.add_rule", from_pattern=">", to=">", action="allow", priority=priority)

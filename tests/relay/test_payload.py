@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay.payload import DEPTH_MAX, encode, prompt_of
+from dorkos.relay.payload import DEPTH_MAX, encode, prompt_of, shown
 
 TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -73,3 +73,25 @@ def test_a_prompt_is_the_text_of_a_message(payload: Any, prompt: str) -> None:
 def test_a_message_without_payload_has_an_empty_prompt() -> None:
     """Nothing was said."""
     assert prompt_of(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        ('"\\ud83d"', "\ufffd"),
+        ('{"\\uD83D":["x\\udc00"]}', {"\ufffd": ["x\ufffd"]}),
+        ('"\\ud83d\\ude00"', "😀"),
+        ('"a\\u0000b"', "a\x00b"),
+        ('"\\\\ud83d"', "\\ud83d"),
+        ("null", None),
+    ],
+)
+def test_an_imported_payload_can_be_answered(payload: str, value: object) -> None:
+    """Half an emoji has no place in UTF-8; whatever else was stored stays as it is."""
+    assert shown(payload) == value
+
+
+@pytest.mark.parametrize("payload", ['"a\\u0000\\ud83d"', '{"content":"a\\u0000\\ud83d"}'])
+def test_an_imported_payload_can_start_a_run(payload: str) -> None:
+    """No prompt holds what no program could be given."""
+    assert prompt_of(payload) == "a\ufffd\ufffd"

@@ -30,6 +30,9 @@ async def watched(clock: ManualClock) -> AsyncIterator[tuple[PostOffice, Stateme
 
         office = post_office(db, clock)
         await office.open()
+        await office.relay.access.start()
+        # The rules are read as a whole, once until somebody changes them.
+        await office.send(to="relay.human.nobody")
         for engine in (db._write_engine, db._read_engine):
             sa.event.listen(engine, "before_cursor_execute", keep)
         yield office, statements

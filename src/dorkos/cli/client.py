@@ -52,7 +52,7 @@ class Client:
                 timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
                 # No proxy of the environment: a token for the server next door must not pass through one.
                 trust_env=False,
-                verify=_trust(target.url),
+                verify=trust(target.url),
             )
             self._http.build_request("GET", "/")  # Some addresses only fail when they are used.
         except (httpx.InvalidURL, UnicodeError) as fault:
@@ -76,6 +76,10 @@ class Client:
         """Change some fields."""
         return self._request("PATCH", path, body=body)
 
+    def put(self, path: str, body: Mapping[str, object]) -> Any:
+        """Have it so."""
+        return self._request("PUT", path, body=body)
+
     def delete(self, path: str) -> Any:
         """Remove it."""
         return self._request("DELETE", path)
@@ -88,24 +92,45 @@ class Client:
 
         Raises `not_running` while it is read if the connection breaks.
         """
+        with self._events("GET", path, last_id=last_id, query=query) as events:
+            yield events
+
+    @contextmanager
+    def stream_answer(self, path: str, body: Mapping[str, object]) -> Iterator[Iterator[ServerEvent]]:
+        """The answer to a question that changes nothing, as events; else like `stream`."""
+        check_storable(body)
+        with self._events("POST", path, body=body) as events:
+            yield events
+
+    @contextmanager
+    def _events(
+        self,
+        method: str,
+        path: str,
+        *,
+        last_id: str | None = None,
+        query: Mapping[str, QueryValue] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Iterator[Iterator[ServerEvent]]:
         headers = {"Accept": "text/event-stream"}
         if last_id is not None:
             headers["Last-Event-ID"] = last_id
         request = self._http.build_request(
-            "GET",
+            method,
             path,
-            params=_present(query),
+            params=_present(query or {}),
+            json=body,
             headers=headers,
             timeout=httpx.Timeout(_STREAM_SILENCE_S, connect=_CONNECT_S),
         )
-        with self._faults(request):
+        with self._faults(changes=False):
             response = self._http.send(request, stream=True)
             try:
                 if response.is_error:
                     response.read()
-                    raise self._refusal(response)
+                    raise refusal_of(response, self._url)
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                    raise self._stranger()
+                    raise _stranger(self._url)
                 yield read_events(response.iter_bytes())
             finally:
                 response.close()
@@ -129,17 +154,17 @@ class Client:
             json=body,
             timeout=httpx.Timeout(_ANSWER_S + wait_s, connect=_CONNECT_S),
         )
-        with self._faults(request):
+        with self._faults(changes=method != "GET"):
             response = self._http.send(request)
         if response.is_error:
-            raise self._refusal(response)
+            raise refusal_of(response, self._url)
         try:
             return response.json()
         except ValueError as fault:
-            raise self._stranger() from fault
+            raise _stranger(self._url) from fault
 
     @contextmanager
-    def _faults(self, request: httpx.Request) -> Iterator[None]:
+    def _faults(self, *, changes: bool) -> Iterator[None]:
         """Turn what httpx raises into our codes."""
         try:
             yield
@@ -150,10 +175,10 @@ class Client:
                 hint="Start one with `dorkos up`, or name another with --url.",
             ) from fault
         except httpx.HTTPError as fault:
-            raise self._lost(request, fault) from fault
+            raise self._lost(fault, changes=changes) from fault
 
-    def _lost(self, request: httpx.Request, fault: httpx.HTTPError) -> DorkError:
-        if request.method != "GET":
+    def _lost(self, fault: httpx.HTTPError, *, changes: bool) -> DorkError:
+        if changes:
             return DorkError(
                 ErrorCode.OUTCOME_UNKNOWN,
                 f"The answer of {self._url} was lost ({_reason(fault)}); the change may have happened.",
@@ -171,30 +196,34 @@ class Client:
             hint="The server may have stopped; start it with `dorkos up`.",
         )
 
-    def _refusal(self, response: httpx.Response) -> DorkError:
-        try:
-            body = response.json()
-            message, code = body["error"], body["code"]
-        except (ValueError, LookupError, TypeError):
-            return self._stranger()
-        details = body.get("details")
-        hint = body.get("hint")
-        try:
-            known = ErrorCode(code)
-        except ValueError:
-            known = _BY_STATUS.get(response.status_code, ErrorCode.INTERNAL_ERROR)
-            details = {"serverCode": code, "details": details}
-        return DorkError(known, str(message), hint=hint, details=details)
 
-    def _stranger(self) -> DorkError:
-        return DorkError(
-            ErrorCode.NOT_RUNNING,
-            f"Something answers at {self._url}, but it is not a DorkOS server.",
-            hint="Name the server with --url, or look at what holds that port.",
-        )
+def refusal_of(response: httpx.Response, url: str) -> DorkError:
+    """What the server at `url` said no with; `not_running` if this is no answer of a DorkOS server."""
+    try:
+        body = response.json()
+        message, code = body["error"], body["code"]
+    except (ValueError, LookupError, TypeError):
+        return _stranger(url)
+    details = body.get("details")
+    hint = body.get("hint")
+    try:
+        known = ErrorCode(code)
+    except ValueError:
+        known = _BY_STATUS.get(response.status_code, ErrorCode.INTERNAL_ERROR)
+        details = {"serverCode": code, "details": details}
+    return DorkError(known, str(message), hint=hint, details=details)
 
 
-def _trust(url: str) -> ssl.SSLContext:
+def _stranger(url: str) -> DorkError:
+    return DorkError(
+        ErrorCode.NOT_RUNNING,
+        f"Something answers at {url}, but it is not a DorkOS server.",
+        hint="Name the server with --url, or look at what holds that port.",
+    )
+
+
+def trust(url: str) -> ssl.SSLContext:
+    """Whom to believe that they are the server at `url`."""
     if url.startswith("https:"):
         return ssl.create_default_context()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # Trusts nobody, and spares reading all certificates.

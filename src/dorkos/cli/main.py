@@ -16,7 +16,20 @@ import typer
 import typer.main
 
 from dorkos import __version__
-from dorkos.cli import db, events, mesh, pulse, relay, status, up
+from dorkos.cli import (
+    approvals,
+    db,
+    doctor,
+    events,
+    fleet,
+    mcp,
+    mesh,
+    pulse,
+    pulse_reading,
+    relay,
+    status,
+    up,
+)
 from dorkos.cli.options import (
     Command,
     HomeOption,
@@ -74,8 +87,13 @@ def _top(
 
 app.command("up", cls=Command)(up.up)
 app.command("status", cls=Command)(status.status)
+app.command("doctor", cls=Command)(doctor.doctor)
 app.command("events", cls=Command)(events.events)
+app.command("mcp", cls=Command)(mcp.mcp)
+app.add_typer(fleet.app, name="fleet")
+pulse_reading.join(pulse.app)
 app.add_typer(pulse.app, name="pulse")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(relay.app, name="relay")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(db.app, name="db")

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import functools
+import json
+from importlib.resources import files
 from typing import Annotated
 
 import typer
 
-from dorkos.cli import mesh_text
+from dorkos.cli import mesh_agents, mesh_text, mesh_view
 from dorkos.cli.connection import address, connect
+from dorkos.cli.mesh_discover import show_live
 from dorkos.cli.names import agent_id
 from dorkos.cli.options import Command, Noun, options_of
-from dorkos.cli.render import say, show
+from dorkos.cli.render import print_json, say, show
 from dorkos.cli.typed import absolute
 
 app = typer.Typer(
     help="Who the agents are and where: discovery and registry.", no_args_is_help=True, cls=Noun
 )
 command = functools.partial(app.command, cls=Command)
+command("inspect")(mesh_agents.inspect)
+command("update")(mesh_agents.update)
+command("move")(mesh_agents.move)
+command("token")(mesh_agents.token)
+command("ping")(mesh_agents.ping)
+command("status")(mesh_view.status)
+command("topology")(mesh_view.topology)
+command("access")(mesh_view.access)
+command("reconcile")(mesh_view.reconcile)
 
 _AGENTS = "/api/mesh/agents"
 
@@ -35,6 +47,8 @@ def discover(
 ) -> None:
     """Look for projects that could be agents. Nothing is run and nothing is registered.
 
+    Each is shown as soon as it is found; with --json all of them when the search is over.
+
     Example:
 
         dorkos mesh discover ~/projects --depth 3
@@ -46,7 +60,22 @@ def discover(
     if depth is not None:
         body["maxDepth"] = depth
     with connect(options) as client:
-        show(options, client.post("/api/mesh/discover", body), mesh_text.found)
+        if options.json:
+            print_json(client.post("/api/mesh/discover", body))
+        else:
+            show_live(client, body)
+
+
+@command("schema")
+def schema(_context: typer.Context) -> None:
+    """Print the JSON Schema of a manifest, `.dork/agent.json`. Needs no server.
+
+    Example:
+
+        dorkos mesh schema > agent.schema.json
+    """
+    published = files("dorkos.mesh").joinpath("agent.schema.json").read_text(encoding="utf-8")
+    print_json(json.loads(published))
 
 
 @command("register")
@@ -59,7 +88,7 @@ def register(
     ] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(metavar="RUNTIME", help="What drives it: claude-code, cursor, codex, command or other."),
+        typer.Option(metavar="RUNTIME", help="What drives it: claude-code, codex, gemini, command, …"),
     ] = None,
     namespace: Annotated[
         str | None, typer.Option(metavar="NAMESPACE", help="Part of its address; else after its directory.")
@@ -84,23 +113,46 @@ def register(
 @command("list")
 def list_agents(
     context: typer.Context,
+    *,
     runtime: Annotated[
         str | None, typer.Option(metavar="RUNTIME", help="Only those that it drives, such as claude-code.")
+    ] = None,
+    capability: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Only those that can do this.")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="Only those of this namespace.")
+    ] = None,
+    health: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only those that are so, such as stale or stuck.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only those whose name, description or path holds it.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 500,
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Go on where the last page ended.")
     ] = None,
 ) -> None:
-    """Show the registered agents.
+    """Show the registered agents and how they are.
 
     Example:
 
-        dorkos mesh list
+        dorkos mesh list --capability code --health active
     """
     options = options_of(context)
     with connect(options) as client:
-        show(options, client.get(_AGENTS, runtime=runtime, limit=limit, cursor=cursor), mesh_text.agents)
+        found = client.get(
+            _AGENTS,
+            runtime=runtime,
+            capability=capability,
+            namespace=namespace,
+            health=health,
+            text=text,
+            limit=limit,
+            cursor=cursor,
+        )
+        show(options, found, mesh_text.agents)
 
 
 @command("unregister")

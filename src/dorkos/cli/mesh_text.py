@@ -5,32 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dorkos.cli.instants import local_time, zone_label
-from dorkos.cli.render import Column, count, notice, print_facts, print_more, print_table, say
-
-
-def found(answer: Any) -> None:
-    """What a discovery found, and what kept it from finding more."""
-    candidates = answer["candidates"]
-    looked = count(answer["directories"], "directory", "directories")
-    print_table(
-        candidates,
-        (
-            Column("name", lambda row: row["hints"]["suggestedName"], shrinks=True),
-            Column("runtime", lambda row: row["hints"]["detectedRuntime"]),
-            Column("path", lambda row: row["path"]),
-        ),
-        empty=f"Nothing new in {looked}. Registered and denied ones are left out.",
-    )
-    for problem in answer["problems"]:
-        notice(f"{problem['path']}: {problem['reason']}")
-    for candidate in candidates:
-        if candidate["duplicateOf"]:
-            notice(f"{candidate['path']} looks like a copy of agent {candidate['duplicateOf']}.")
-    if answer["truncated"]:
-        notice(f"The search ended early, by {answer['truncatedBy']}. Name a smaller root, or use --depth.")
-    if candidates:
-        say("")
-        say("Register one: dorkos mesh register PATH")
+from dorkos.cli.render import Column, notice, print_facts, print_more, print_table, say
 
 
 def registered(agent: Any) -> None:
@@ -42,8 +17,11 @@ def registered(agent: Any) -> None:
             ("runtime", agent["runtime"]),
             ("mailbox", agent["subject"]),
             ("path", agent["projectPath"]),
+            ("token", agent["token"]),
         )
     )
+    if agent["token"]:
+        notice("The token is for programs that speak as this agent; it is not shown again.")
     if not agent["manifestWritten"]:
         notice(f"Registered, but its manifest could not be written: {agent['manifestProblem']}")
 
@@ -56,6 +34,7 @@ def agents(answer: Any) -> None:
             Column("id", lambda row: row["id"]),
             Column("name", lambda row: row["name"], shrinks=True),
             Column("namespace", lambda row: row["namespace"], shrinks=True),
+            Column("health", lambda row: row["health"], state=True),
             Column("runtime", lambda row: row["runtime"]),
             Column("path", lambda row: row["projectPath"], shrinks=True, keeps_end=True),
         ),

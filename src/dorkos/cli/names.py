@@ -44,6 +44,11 @@ def names_by_id(client: Client) -> dict[str, str]:
     return {row["id"]: row["name"] for row in (*client.get("/api/pulse/schedules"), *all_agents(client))}
 
 
+def names_by_subject(agents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What agents are called, by their addresses."""
+    return {agent["subject"]: agent["name"] for agent in agents}
+
+
 def _only(given: str, rows: Iterable[Mapping[str, Any]], noun: str, absent: ErrorCode) -> str:
     matches = [row for row in rows if given in (row["id"], row["name"])]
     if len(matches) == 1:

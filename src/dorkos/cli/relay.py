@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dorkos.cli import relay_text
+from dorkos.cli import relay_rules, relay_text
 from dorkos.cli.connection import address, connect
 from dorkos.cli.instants import milliseconds, whole_seconds
 from dorkos.cli.names import all_agents
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What agents say to each other: messages, mailboxes.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
+app.add_typer(relay_rules.app, name="rules")
+command("explain")(relay_rules.explain)
 
 _MESSAGES = "/api/relay/messages"
 _ENDPOINTS = "/api/relay/endpoints"

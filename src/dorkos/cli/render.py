@@ -38,9 +38,14 @@ _STYLES = {
     "cancelled": "yellow",
     "interrupted": "yellow",
     "pending_approval": "yellow",
+    "needs_attention": "red",
     "backpressure": "red",
     "blocked": "red",
     "failed": "red",
+    "inactive": "yellow",
+    "stale": "yellow",
+    "unreachable": "red",
+    "stuck": "red",
     "timeout": "red",
 }
 
@@ -97,6 +102,16 @@ def say(text: str, style: str = "", *, flush: bool = False) -> None:
         _write(visible(text))
     if flush:
         sys.stdout.flush()
+
+
+def say_pieces(*pieces: tuple[str, str]) -> None:
+    """One line of the answer, made of texts that each have a style of their own."""
+    if _is_terminal(sys.stdout):
+        from rich.text import Text
+
+        _print_text(Text.assemble(*((visible(text), style) for text, style in pieces)))
+    else:
+        _write("".join(visible(text) for text, _ in pieces).rstrip())
 
 
 def raw(text: str, *, error: bool = False) -> None:

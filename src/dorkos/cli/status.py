@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from dorkos.cli.connection import connect
-from dorkos.cli.instants import duration, zoned_time
+from dorkos.cli.fleet import hint
+from dorkos.cli.instants import duration, local_time, zoned_time
 from dorkos.cli.options import options_of
 from dorkos.cli.render import byte_size, count, print_facts, show
 from dorkos.cli.target import find_url
@@ -37,12 +38,30 @@ def _tell(url: str, answer: Any) -> None:
                 "database",
                 f"{database['location']} ({database['dialect']}, {byte_size(database['sizeBytes'])})",
             ),
+            # A server of an earlier version tells neither.
+            ("backups", _backups(answer["backups"]) if "backups" in answer else None),
+            ("fleet", hint(answer["fleet"]) if "fleet" in answer else None),
             ("pulse", _pulse(answer["pulse"])),
             ("next due", zoned_time(due) or "nothing"),
             ("relay", _relay(answer["relay"])),
             ("mesh", _mesh(answer["mesh"])),
         )
     )
+
+
+def _backups(part: Any) -> str:
+    if part["madeBy"] != "dorkos":
+        return f"made by {part['madeBy']}, not by DorkOS"
+    if part["problem"] is not None:
+        return f"FAILED: {part['problem']}"
+    hours = part.get("everyHours")
+    rule = "switched OFF by the settings" if hours == 0 else f"every {count(hours or 24, 'hour')}"
+    newest = f"the newest of {local_time(part['newestAt'])}" if part["newestAt"] else "none yet"
+    return f"{rule}, {newest}, {_rehearsed(part['rehearsedAt'])}"
+
+
+def _rehearsed(at: str | None) -> str:
+    return f"restored for trial {local_time(at)}" if at else "never restored for trial"
 
 
 def _pulse(part: Any) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from dorkos.cli.options import Options
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.plain_file import read_file
 
 DEFAULT_URL = "http://127.0.0.1:4242"
 
@@ -37,7 +38,7 @@ def find_url(options: Options, environment: Mapping[str, str]) -> str:
     named = options.url or environment.get("DORKOS_URL")
     if named:
         return _checked(named)
-    return _recorded(data_directory(options, environment)) or DEFAULT_URL
+    return recorded_url(data_directory(options, environment)) or DEFAULT_URL
 
 
 def find_token(options: Options, environment: Mapping[str, str], url: str) -> str:
@@ -54,7 +55,7 @@ def find_token(options: Options, environment: Mapping[str, str], url: str) -> st
             hint="Pass DORKOS_TOKEN on to this program; a run never uses the operator's token.",
         )
     home = data_directory(options, environment)
-    if not _is_loopback(url) and url != _recorded(home):
+    if not _is_loopback(url) and url != recorded_url(home):
         # The file belongs to the server of this directory; another host must not learn it.
         raise DorkError(
             ErrorCode.TOKEN_MISSING,
@@ -96,10 +97,14 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _recorded(home: Path) -> str | None:
+def recorded_url(home: Path) -> str | None:
+    """The address that the server of this directory wrote into it, or None if there is none.
+
+    Raises `not_running` if it cannot be read.
+    """
     path = home / "server.json"
     try:
-        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        url = json.loads(read_file(path).decode("utf-8"))["url"]
         return _checked(str(url))
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -123,7 +128,7 @@ def _is_loopback(url: str) -> bool:
 
 def _operator_token(path: Path, *, server_named: bool) -> str:
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        token = read_file(path).decode("utf-8").strip()
     except (FileNotFoundError, NotADirectoryError) as fault:
         # A first start makes the file. Its absence is about the token only where a server was named.
         raise DorkError(

@@ -1,4 +1,4 @@
-"""Denials: folders that must not become agents, with everything below them."""
+"""Denials: folders that must not be agents, with everything below them. A denial wins over everything."""
 
 from __future__ import annotations
 
@@ -17,22 +17,33 @@ from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agent_denials
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
-from dorkos.mesh.model import Denial
+from dorkos.mesh import store
+from dorkos.mesh.model import Agent, Denial, Mailboxes
+from dorkos.mesh.standing import put
 from dorkos.storable import check_storable
+from dorkos.vocabulary import AgentStatus
 
 
 class DenialList:
-    """The denied paths. A denial stops discovery and registration; an agent that is registered stays."""
+    """The denied paths.
 
-    def __init__(self, database: Database, boundary: Boundary) -> None:
+    A denial stops discovery and registration. Agents that are registered at or below the path stay, but
+    are inactive until it is lifted: they are not run, what they send is refused, and what they are sent
+    waits in their mailboxes.
+    """
+
+    def __init__(self, database: Database, boundary: Boundary, mailboxes: Mailboxes) -> None:
         """Keep the collaborators."""
         self._database = database
         self._boundary = boundary
+        self._mailboxes = mailboxes
 
-    async def deny(self, path: str, *, reason: str | None, denier: str, actor: str) -> Denial:
+    async def deny(
+        self, path: str, *, reason: str | None, denier: str, actor: str, strategy: str = "manual"
+    ) -> Denial:
         """Deny the real path of `path`, which need not exist, and everything below it.
 
-        Denying again replaces reason, denier and time, and keeps the id.
+        Denying again replaces reason, denier, strategy and time, and keeps the id.
         """
         real = str(await asyncio.to_thread(self._boundary.confine, path))
         # A name may be sent in good order and lead, by a link, to one that cannot be stored.
@@ -40,7 +51,7 @@ class DenialList:
         fresh_id = new_id()
 
         def change(tx: Transaction) -> Denial:
-            columns = {"reason": reason, "denier": denier, "created_at": tx.now()}
+            columns = {"reason": reason, "denier": denier, "strategy": strategy, "created_at": tx.now()}
             statement = (
                 insert(agent_denials)
                 .values(id=fresh_id, path=real, **columns)
@@ -49,6 +60,8 @@ class DenialList:
             )
             denial = _denial(tx.execute(statement).one())
             tx.emit("mesh.path.denied", denial.id, {"path": real, "reason": reason}, actor=actor)
+            for agent in store.agents_below(tx, real):
+                self._stand(tx, agent, AgentStatus.INACTIVE, f"{real} was denied.", actor)
             return denial
 
         return await self._database.write(change)
@@ -71,6 +84,12 @@ class DenialList:
                     hint="The list of denied paths shows where each denial was made; lift it there.",
                 )
             tx.emit("mesh.path.allowed", lifted.id, {"path": lifted.path}, actor=actor)
+            for agent in store.agents_below(tx, lifted.path):
+                if denial_over(tx, agent.project_path) is None:
+                    # Whether it was away for long is seen at the next look at its folder.
+                    away = agent.unreachable_since is not None
+                    status = AgentStatus.UNREACHABLE if away else AgentStatus.ACTIVE
+                    self._stand(tx, agent, status, f"The denial of {lifted.path} was lifted.", actor)
 
         await self._database.write(change)
 
@@ -86,6 +105,19 @@ class DenialList:
         """Whether the path, or a folder above it, is denied."""
         real = await asyncio.to_thread(self._boundary.confine, path)
         return await self._database.read(lambda connection: denial_over(connection, real)) is not None
+
+    def _stand(
+        self, tx: Transaction, agent: Agent, status: AgentStatus, reason: str, actor: str | None
+    ) -> None:
+        put(
+            tx,
+            agent,
+            status,
+            agent.unreachable_since,
+            mailboxes=self._mailboxes,
+            reason=reason,
+            actor=actor,
+        )
 
     def _names_of(self, path: str) -> tuple[str, ...]:
         """The names under which `path` may be denied. The text itself needs no confinement: it is only
@@ -130,4 +162,4 @@ def _delete(tx: Transaction, path: str) -> Denial | None:
 
 
 def _denial(row: sa.Row[Any]) -> Denial:
-    return Denial(row.id, row.path, row.reason, row.denier, row.created_at)
+    return Denial(row.id, row.path, row.reason, row.denier, row.created_at, row.strategy or "manual")

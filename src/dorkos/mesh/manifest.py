@@ -1,6 +1,7 @@
 """The agent manifest: what `.dork/agent.json` may say, and what it means. The file itself: `manifest_file`.
 
-A manifest is a claim. Nothing that stands in it takes effect until a person registers the folder.
+A manifest is a claim. Nothing that stands in it takes effect until a person registers the folder. The same
+model makes the published JSON Schema; see `manifest_schema`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -23,6 +24,8 @@ from dorkos.storable import check_storable
 from dorkos.vocabulary import AgentRuntime
 
 MAX_BYTES = 256 * 1024
+# The version of the format that this program reads and writes. A file that names none is of version 1.
+SCHEMA_VERSION = 1
 _MAX_DEPTH = 64
 _MAX_ARGV = 8192
 _MAX_INTEGER = 2**53 - 1
@@ -37,10 +40,15 @@ class ResponseMode(StrEnum):
     SILENT = "silent"
 
 
-def _shown_on_one_line(text: str) -> str:
+def _without_controls(text: str) -> str:
     # Names end up in terminals and logs, where an escape sequence would act instead of being shown.
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise ValueError("must not hold control characters")
+    return text
+
+
+def _shown_on_one_line(text: str) -> str:
+    _without_controls(text)
     if not text.strip():
         raise ValueError("must not be blank")
     return text
@@ -57,6 +65,15 @@ def _instant(text: str) -> str:
     return text
 
 
+def _for_people(schema: dict[str, Any]) -> None:
+    # Titles that repeat a key and defaults that say nothing only make a schema long.
+    schema.pop("title", None)
+    for field in schema.get("properties", {}).values():
+        field.pop("title", None)
+        if not field.get("default", True):
+            del field["default"]
+
+
 # The texts of an agent, with one rule each wherever they come from: a file, a request, a hint.
 Line = Annotated[str, AfterValidator(_shown_on_one_line)]
 Name = Annotated[Line, Field(min_length=1, max_length=200)]
@@ -67,35 +84,92 @@ Entrypoint = Annotated[
     Field(min_length=1, max_length=100),
     AfterValidator(_short_enough),
 ]
+Persona = Annotated[str, Field(max_length=4000)]
+# A colour or an icon, in whatever words the surface that shows it knows. Empty is none.
+Mark = Annotated[str, AfterValidator(_without_controls), Field(max_length=100)]
+Limit = Annotated[int, Field(ge=1, le=_MAX_INTEGER, strict=True)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", json_schema_extra=_for_people)
 
 
 class _Behavior(_Part):
-    response_mode: ResponseMode | None = None
-    escalation_threshold: float | None = None
+    response_mode: ResponseMode | None = Field(
+        default=None,
+        description="`silent`: no message starts a run of it. With the other words each message sent to it "
+        "does; which it answers is then up to the agent. `always` if nothing is said.",
+    )
+    escalation_threshold: float | None = Field(
+        default=None, strict=True, description="Kept for the agent's own use; DorkOS does nothing with it."
+    )
 
 
 class _Budget(_Part):
-    max_hops_per_message: int = Field(default=5, ge=1, le=_MAX_INTEGER)
-    max_calls_per_hour: int = Field(default=100, ge=1, le=_MAX_INTEGER)
+    max_hops_per_message: Limit | None = Field(
+        default=None,
+        description="Messages in a chain of cause and effect that it takes part in; else `relay.maxHops`.",
+    )
+    max_calls_per_hour: Limit | None = Field(
+        default=None,
+        description="Messages sent and runs started in an hour; else `mesh.maxCallsPerHour`.",
+    )
 
 
-class _Document(_Part):
-    id: str | None = Field(default=None, min_length=1, max_length=200)
-    name: Name
-    description: Description = ""
-    runtime: AgentRuntime
-    capabilities: Capabilities = []
-    behavior: _Behavior = _Behavior()
-    budget: _Budget = _Budget()
-    namespace: str | None = Field(default=None, max_length=64)
-    registered_at: Annotated[str, AfterValidator(_instant)] | None = None
-    registered_by: str | None = Field(default=None, min_length=1, max_length=200)
-    entrypoint: Entrypoint | None = None
-    version: str | None = Field(default=None, min_length=1, max_length=100)
+class ManifestDocument(_Part):
+    """The fields of a manifest, as they stand in the file."""
+
+    schema_version: int = Field(
+        default=1,
+        ge=1,
+        strict=True,
+        description="Version of this format. A file of a newer version is read as far as it is understood, "
+        "and never written.",
+    )
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="The agent's id, a ULID. Written at registration; a claim, never a proof.",
+    )
+    name: Name = Field(description="What to call it: one line.")
+    description: Description = Field(default="", description="What it is for.")
+    runtime: AgentRuntime = Field(
+        description="What drives its turns. `command` is the program that `entrypoint` names."
+    )
+    capabilities: Capabilities = Field(default=[], description="Words by which others find it.")
+    entrypoint: Entrypoint | None = Field(
+        default=None,
+        description="The program that takes a turn, as a list of words. It counts as it stood when a person "
+        "registered the agent.",
+    )
+    behavior: _Behavior = Field(default_factory=_Behavior, description="How it treats messages.")
+    budget: _Budget = Field(default_factory=_Budget, description="What it may spend.")
+    namespace: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Part of its address, brought to a-z, 0-9 and hyphens; else after its directory. "
+        "Settled when it is first registered.",
+    )
+    persona: Persona | None = Field(
+        default=None, description="Who it is to be, in words for its model. Kept and shown."
+    )
+    persona_enabled: bool | None = Field(
+        default=None, strict=True, description="Whether the persona counts; true if nothing is said."
+    )
+    color: Mark | None = Field(default=None, description="A colour to show it in.")
+    icon: Mark | None = Field(default=None, description="An icon to show it by.")
+    version: str | None = Field(
+        default=None, min_length=1, max_length=100, description="Version of the agent itself."
+    )
+    registered_at: Annotated[str, AfterValidator(_instant)] | None = Field(
+        default=None,
+        json_schema_extra={"format": "date-time"},
+        description="When it was first registered, with its zone.",
+    )
+    registered_by: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Who approved that."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +191,12 @@ class Manifest:
     registered_by: str | None
     entrypoint: tuple[str, ...] | None
     version: str | None
+    schema_version: int = 1
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer DorkOS wrote it: fields may mean something else there, so it is left alone."""
+        return self.schema_version > SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +221,12 @@ def parse_manifest(data: bytes, path: Path) -> Manifest | InvalidManifest:
     """
     try:
         document = _json_object(data)
-        fields = _Document.model_validate(document)
-    except ValidationError as fault:
-        return InvalidManifest(path, _first_problem(fault))
     except ValueError as fault:
         return InvalidManifest(path, str(fault))
+    try:
+        fields = ManifestDocument.model_validate(document)
+    except ValidationError as fault:
+        return InvalidManifest(path, f"{_version_note(document)}{_first_problem(fault)}")
     return Manifest(
         path=path,
         hash=hash_of(data),
@@ -161,6 +242,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest | InvalidManifest:
         registered_by=fields.registered_by,
         entrypoint=tuple(fields.entrypoint) if fields.entrypoint is not None else None,
         version=fields.version,
+        schema_version=fields.schema_version,
     )
 
 
@@ -211,6 +293,14 @@ def _check_depth(document: object) -> None:
             waiting.extend((value, depth + 1) for value in item.values())
         elif isinstance(item, list):
             waiting.extend((value, depth + 1) for value in item)
+
+
+def _version_note(document: Mapping[str, object]) -> str:
+    """Why a manifest may be refused that is right by the rules of its own time."""
+    version = document.get("schemaVersion")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        return f"is of version {version}, newer than the {SCHEMA_VERSION} that this DorkOS knows, and "
+    return ""
 
 
 def _first_problem(fault: ValidationError) -> str:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 from dorkos.mesh.manifest import (
     MAX_BYTES,
+    SCHEMA_VERSION,
     InvalidManifest,
     Manifest,
     NoManifest,
     parse_manifest,
 )
+from dorkos.mesh.manifest_lock import locked
 from dorkos.mesh.untrusted import UnreadableFileError, read_file, real_path
 
 _MODE = 0o644
+# A write takes milliseconds; whoever holds the lock for longer hangs on its disk.
+_LOCKED_WITHIN_S = 5.0
 
 
 class ManifestNotWrittenError(Exception):
@@ -51,34 +55,44 @@ def read_manifest(project: Path) -> Manifest | NoManifest | InvalidManifest:
 def write_manifest(project: Path, data: bytes, *, replaces: str | None) -> None:
     """Put `data` in the place of the manifest whose hash is `replaces`, or of none.
 
-    Durable on return, and never half there: a new file is synced, then renamed over the old one. Raises
-    `ManifestNotWrittenError`, and leaves the file alone, when the disk refuses, when `data` is no valid
-    manifest, or when the file is not the one to be replaced. (Between that look and the rename there is
-    a moment in which an editor's change would be lost.) Blocks on the disk.
+    Durable on return, and never half there: a new file is synced, then renamed over the old one, and one
+    writer at a time looks and renames. Raises `ManifestNotWrittenError`, and leaves the file alone, when
+    the disk refuses, when `data` is no valid manifest, when the file is not the one to be replaced, or
+    when a newer DorkOS wrote it. (An editor knows no lock: between the look and the rename there is a
+    moment in which its change would be lost.) Blocks on the disk.
     """
-    checked = parse_manifest(data, manifest_path(project))
-    if isinstance(checked, InvalidManifest):
-        raise ManifestNotWrittenError(f"the new manifest {checked.reason}")
+    _refuse_unwritable(parse_manifest(data, manifest_path(project)), "the new manifest")
     try:
         path = real_path(manifest_path(project), within=project)
-        _refuse_if_changed(project, replaces)
         is_new_folder = not path.parent.exists()
         path.parent.mkdir(exist_ok=True)
-        _replace(path, data)
+        with locked(path.parent, within_s=_LOCKED_WITHIN_S):
+            _refuse_if_changed(project, replaces)
+            _replace(path, data)
         if is_new_folder:
             _sync_folder(path.parent.parent)
     except UnreadableFileError as fault:
         raise ManifestNotWrittenError(f"{manifest_path(project)} {fault.reason}") from fault
+    except TimeoutError as fault:
+        raise ManifestNotWrittenError(f"{manifest_path(project)} is being written by another") from fault
     except OSError as fault:
         raise ManifestNotWrittenError(f"{manifest_path(project)}: {fault.strerror}") from fault
 
 
 def _refuse_if_changed(project: Path, replaces: str | None) -> None:
     there = read_manifest(project)
-    if isinstance(there, InvalidManifest):
-        raise ManifestNotWrittenError(f"{there.path} {there.reason}")
+    _refuse_unwritable(there, str(there.path))
     if (there.hash if isinstance(there, Manifest) else None) != replaces:
         raise ManifestNotWrittenError(f"{there.path} was changed in the meantime")
+
+
+def _refuse_unwritable(manifest: Manifest | NoManifest | InvalidManifest, which: str) -> None:
+    if isinstance(manifest, InvalidManifest):
+        raise ManifestNotWrittenError(f"{which} {manifest.reason}")
+    if isinstance(manifest, Manifest) and manifest.is_newer:
+        raise ManifestNotWrittenError(
+            f"{which} is of version {manifest.schema_version}, and this DorkOS writes {SCHEMA_VERSION}"
+        )
 
 
 def _replace(path: Path, data: bytes) -> None:

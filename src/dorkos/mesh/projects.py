@@ -35,14 +35,18 @@ class Projects:
             self._boundary.confine(str(manifest_path(project).parent))
         return project
 
-    def enrol(self, project: Path, overrides: Statement, approver: str) -> Enrolment:
-        """Gather what the folder says. Raises `validation_failed` or `invalid_manifest`."""
+    def require_directory(self, project: Path) -> None:
+        """Raise `validation_failed` if there is no such directory."""
         if not project.is_dir():
             raise DorkError(
                 ErrorCode.VALIDATION_FAILED,
                 f"There is no directory {project}.",
-                hint="Register a directory that exists.",
+                hint="Name a directory that exists.",
             )
+
+    def enrol(self, project: Path, overrides: Statement, approver: str) -> Enrolment:
+        """Gather what the folder says. Raises `validation_failed` or `invalid_manifest`."""
+        self.require_directory(project)
         found = read_manifest(project)
         if isinstance(found, InvalidManifest):
             raise DorkError(
@@ -70,13 +74,6 @@ class Projects:
         if not is_same:
             return InvalidManifest(path, "is out of reach: a link took its folder's place")
         return read_manifest(project)
-
-    def may_be_registered(self, project: Path) -> bool:
-        """Whether `confine` would take it: a walk may pass through the data directory."""
-        try:
-            return self.confine(str(project)) == project
-        except DorkError:
-            return False
 
     def _hints(self, project: Path) -> Hints | None:
         markers = {marker for strategy in self._strategies for marker in strategy.markers}

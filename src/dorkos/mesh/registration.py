@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from dorkos.clock import iso
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.mesh.manifest import Manifest, ResponseMode, encode_manifest, hash_of
-from dorkos.mesh.model import Agent, Hints
-from dorkos.mesh.namespace import choose_namespace, normalise
+from dorkos.mesh.manifest import Manifest, ResponseMode, hash_of
+from dorkos.mesh.model import Agent, Behavior, Budget, Hints, Looks
+from dorkos.mesh.namespace import choose_namespace
+from dorkos.mesh.rewriting import full_manifest
 from dorkos.mesh.statement import Statement, by_hints, by_manifest, by_registry, first_stated
 from dorkos.vocabulary import AgentRuntime, AgentStatus
 
@@ -20,7 +19,7 @@ from dorkos.vocabulary import AgentRuntime, AgentStatus
 class Enrolment:
     """Everything known about a folder before the registry is asked. Without a manifest `hints` count.
 
-    `default_name` is for when nothing else names it.
+    `default_name` is for when nothing else names it; `scan_root` is the folder whose scan found it.
     """
 
     path: Path
@@ -29,18 +28,14 @@ class Enrolment:
     hints: Hints | None
     default_name: str
     approver: str
+    scan_root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The row as it shall be, whether messages start runs, and the manifest's new bytes if it changes.
-
-    `starts_runs` None leaves the mailbox as it is: nothing says how this agent is to answer any more, and
-    that must not turn an agent that was told to be silent into one that runs.
-    """
+    """The row as it shall be, and the manifest's new bytes if it changes."""
 
     agent: Agent
-    starts_runs: bool | None
     manifest_data: bytes | None
 
 
@@ -52,9 +47,6 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
     `agent_exists` when the person asks to move a registered agent to another namespace.
     """
     stated = _stated(enrolment, existing)
-    mode = stated.response_mode
-    if mode is None and (existing is None or existing.entrypoint is None):
-        mode = ResponseMode.ALWAYS
     agent = Agent(
         id=agent_id,
         name=stated.name or enrolment.default_name,
@@ -72,6 +64,15 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
         registered_at=now,
         updated_at=now,
         manifest_hash=None,
+        scan_root=enrolment.scan_root,
+        behavior=Behavior(_mode(stated, enrolment, existing), stated.escalation_threshold),
+        budget=Budget(stated.max_hops_per_message, stated.max_calls_per_hour),
+        looks=Looks(
+            persona=stated.persona or None,
+            persona_enabled=stated.persona_enabled is not False,
+            color=stated.color or None,
+            icon=stated.icon or None,
+        ),
     )
     if existing is not None:
         agent = replace(
@@ -81,55 +82,20 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
             last_seen_at=existing.last_seen_at,
             last_seen_event=existing.last_seen_event,
             registered_at=existing.registered_at,
+            scan_root=enrolment.scan_root or existing.scan_root,
         )
-    # A person's file that leaves the mode to the default goes on leaving it.
-    said_mode = mode if enrolment.manifest is None else stated.response_mode
-    data = full_manifest(agent, enrolment.manifest, said_mode)
+    data = full_manifest(agent, enrolment.manifest)
     agent = replace(agent, manifest_hash=_hash(data, enrolment.manifest))
     if existing is not None and replace(agent, updated_at=existing.updated_at) == existing:
         agent = existing
-    return Settled(agent, _starts_runs(agent, mode), manifest_data=data)
+    return Settled(agent, manifest_data=data)
 
 
-def _starts_runs(agent: Agent, mode: ResponseMode | None) -> bool | None:
-    if agent.entrypoint is None:
-        return False
-    return None if mode is None else mode is not ResponseMode.SILENT
-
-
-def full_manifest(agent: Agent, manifest: Manifest | None, mode: ResponseMode | None) -> bytes | None:
-    """The bytes of a manifest that says what the registry says, or None if the one on disk does already.
-
-    What is right in the file stays as it is written there, and so do fields that we do not know. When it
-    was registered, and by whom, is history: it is filled in, never changed.
-    """
-    document: dict[str, object] = {} if manifest is None else dict(manifest.document)
-    said = {} if manifest is None else _facts(manifest)
-    wanted: dict[str, object] = {
-        "id": agent.id,
-        "name": agent.name,
-        "description": agent.description or "",
-        "runtime": agent.runtime.value,
-        "capabilities": list(agent.capabilities),
-        "behavior": None if mode is None else mode.value,
-        "namespace": agent.namespace,
-        "registeredAt": document.get("registeredAt") or iso(agent.registered_at),
-        "registeredBy": document.get("registeredBy") or agent.approver,
-        "entrypoint": None if agent.entrypoint is None else list(agent.entrypoint),
-        "version": agent.version,
-    }
-    for key, value in wanted.items():
-        if value is None or said.get(key) == value:
-            continue
-        document[key] = {**_object(document.get(key)), "responseMode": value} if key == "behavior" else value
-    if manifest is not None and document == manifest.document:
-        return None
-    return encode_manifest(document)
-
-
-def edited_manifest(manifest: Manifest, changes: Mapping[str, object]) -> bytes:
-    """The manifest's bytes with some of its fields replaced, by their names in the file."""
-    return encode_manifest({**manifest.document, **changes})
+def _mode(stated: Statement, enrolment: Enrolment, existing: Agent | None) -> ResponseMode | None:
+    """A file of our own says the mode; a person's file that leaves it to the default goes on leaving it."""
+    if stated.response_mode is None and enrolment.manifest is None and existing is None:
+        return ResponseMode.ALWAYS
+    return stated.response_mode
 
 
 def _stated(enrolment: Enrolment, existing: Agent | None) -> Statement:
@@ -180,28 +146,7 @@ def _namespace(enrolment: Enrolment, existing: Agent | None) -> str:
     return existing.namespace
 
 
-def _facts(manifest: Manifest) -> dict[str, object]:
-    """What the manifest comes down to, in the terms of what the registry wants it to say."""
-    return {
-        "id": manifest.id,
-        "name": manifest.name,
-        "description": manifest.description,
-        "runtime": manifest.runtime.value,
-        "capabilities": list(manifest.capabilities),
-        "behavior": None if manifest.response_mode is None else manifest.response_mode.value,
-        "namespace": normalise(manifest.namespace or ""),
-        "registeredAt": manifest.registered_at,
-        "registeredBy": manifest.registered_by,
-        "entrypoint": None if manifest.entrypoint is None else list(manifest.entrypoint),
-        "version": manifest.version,
-    }
-
-
 def _hash(data: bytes | None, manifest: Manifest | None) -> str | None:
     if data is not None:
         return hash_of(data)
     return None if manifest is None else manifest.hash
-
-
-def _object(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}

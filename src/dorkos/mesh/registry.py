@@ -8,47 +8,48 @@ refuses cannot undo one that stands.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
-
-import sqlalchemy as sa
 
 from dorkos.boundary import Boundary
 from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.tokens import NewToken
 from dorkos.ids import is_ulid, new_id
 from dorkos.mesh import store
+from dorkos.mesh.agent_tokens import draft_token, issue
+from dorkos.mesh.claims import changes
 from dorkos.mesh.denials import refuse_denied
-from dorkos.mesh.manifest import InvalidManifest, Manifest, hash_of
+from dorkos.mesh.editing import AgentEdit, edit
+from dorkos.mesh.manifest import InvalidManifest, Manifest
 from dorkos.mesh.manifest_file import ManifestNotWrittenError, manifest_path, write_manifest
-from dorkos.mesh.model import Agent, AgentSchedules, Mailboxes
+from dorkos.mesh.model import AccessRules, Agent, AgentSchedules, Mailboxes, Source
+from dorkos.mesh.moving import refuse_move
 from dorkos.mesh.projects import Projects
-from dorkos.mesh.registration import Enrolment, Settled, edited_manifest, full_manifest, settle
+from dorkos.mesh.registration import Enrolment, Settled, settle
 from dorkos.mesh.statement import Statement
-from dorkos.vocabulary import AgentRuntime
+from dorkos.vocabulary import AgentStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An agent as it is stored now. `manifest_problem` says why its manifest could not be written, and is
-    None when the file says what the registry says."""
+    """An agent as it is stored now.
+
+    `manifest_problem` says why its manifest could not be written, and is None when the file says what the
+    registry says. `token` is its long-lived token, made when it is registered for the first time: it is
+    told this once, since only its hash is kept.
+    """
 
     agent: Agent
     manifest_problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEdit:
-    """What a person may change of an agent later. None leaves it; an empty text or list empties it."""
-
-    name: str | None = None
-    description: str | None = None
-    capabilities: tuple[str, ...] | None = None
+    token: str | None = None
 
 
 class AgentRegistry:
-    """Registers, lists, edits and removes agents."""
+    """Registers, lists, edits, moves and removes agents."""
 
     def __init__(
         self,
@@ -58,6 +59,8 @@ class AgentRegistry:
         *,
         mailboxes: Mailboxes,
         schedules: AgentSchedules,
+        rules: AccessRules,
+        token_lifetime: timedelta,
     ) -> None:
         """Keep the collaborators."""
         self._database = database
@@ -65,45 +68,92 @@ class AgentRegistry:
         self._projects = projects
         self._mailboxes = mailboxes
         self._schedules = schedules
+        self._rules = rules
+        self._token_lifetime = token_lifetime
         # Two at work on one folder could write the file in another order than the rows.
         self._at_work: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
-    async def register(self, path: str, overrides: Statement, *, approver: str, actor: str) -> Registered:
+    async def register(
+        self, path: str, overrides: Statement, *, approver: str, actor: str, scan_root: str = ""
+    ) -> Registered:
         """Register the folder, or read it again if it is registered: name, runtime and the like follow the
         manifest and the overrides, id and namespace stay.
 
-        The row, the mailbox and the event are one commit. Raises `outside_boundary`, `path_denied`,
-        `invalid_manifest`, `agent_exists` for a copy of a registered agent, `validation_failed` when there
-        is no such directory or nothing tells the runtime.
+        The row, the mailbox, the rules of its namespace, its token and the event are one commit. Raises
+        `outside_boundary`, `path_denied`, `invalid_manifest`, `agent_exists` for a copy of a registered
+        agent, `validation_failed` when there is no such directory or nothing tells the runtime.
         """
         project = await asyncio.to_thread(self._projects.confine, path)
-        async with self._lock(project):
+        async with self.lock(project):
             enrolment = await asyncio.to_thread(self._projects.enrol, project, overrides, approver)
-            agent_id, endpoint_id = new_id(), new_id()
-            settled = await self._database.write(
-                lambda tx: self._commit(
-                    tx, enrolment, agent_id=agent_id, endpoint_id=endpoint_id, actor=actor
-                )
+            enrolment = replace(enrolment, scan_root=scan_root)
+            ids = (new_id(), new_id(), new_id(), new_id())
+            token = draft_token()
+            settled, is_new = await self._database.write(
+                lambda tx: self._commit(tx, enrolment, ids=ids, token=token, actor=actor)
             )
             problem = await self._write_manifest(project, settled.manifest_data, enrolment.manifest)
-        return Registered(settled.agent, problem)
+        return Registered(settled.agent, problem, token.secret if is_new else None)
 
-    async def update(self, agent_id: str, edit: AgentEdit, *, actor: str) -> Registered:
+    async def update(self, agent_id: str, wanted: AgentEdit, *, actor: str) -> Registered:
         """Change the row, then the manifest. Raises `agent_not_found`."""
         project = (await self.get(agent_id)).project_path
-        async with self._lock(project):
+        async with self.lock(project):
             found = await asyncio.to_thread(self._projects.manifest_of, project)
             manifest = found if isinstance(found, Manifest) else None
-            edited, data = await self._database.write(
-                lambda tx: _edit(tx, agent_id, edit, manifest, actor=actor)
-            )
+
+            def change(tx: Transaction) -> tuple[Agent, bytes | None]:
+                before = _required(tx, agent_id)
+                edited, data = edit(tx, before, wanted, manifest, actor=actor)
+                if edited.starts_runs != before.starts_runs:
+                    self._open_mailbox(tx, edited, endpoint_id=new_id())
+                return edited, data
+
+            edited, data = await self._database.write(change)
             if isinstance(found, InvalidManifest):
                 return Registered(edited, f"{found.path} {found.reason}")
             problem = await self._write_manifest(project, data, manifest)
         return Registered(edited, problem)
 
+    async def move(self, agent_id: str, path: str, *, actor: str) -> Agent:
+        """Say that the agent's folder was moved to `path`: id, mailbox, schedules and history go with it.
+
+        Only a person can know that, so it is never concluded. Raises `agent_not_found`; `conflict` while
+        the old folder is still there, or nobody can tell; `agent_exists` when another agent is at `path`
+        or its manifest says that it is another; `path_denied`, `outside_boundary`, `invalid_manifest`,
+        and `validation_failed` when there is no such directory.
+        """
+        before = (await self.get(agent_id)).project_path
+        project = await asyncio.to_thread(self._projects.confine, path)
+        async with self.lock(project):
+            await asyncio.to_thread(refuse_move, self._projects, agent_id, before, project)
+
+            def change(tx: Transaction) -> Agent:
+                refuse_denied(tx, project)
+                agent = _required(tx, agent_id)
+                holder = store.agent_by_path(tx, project)
+                if agent.project_path == project:
+                    return agent
+                if holder is not None:
+                    raise _taken(holder)
+                moved = replace(
+                    agent,
+                    project_path=project,
+                    status=AgentStatus.ACTIVE,
+                    unreachable_since=None,
+                    updated_at=tx.now(),
+                )
+                if not store.move_agent(tx, moved, before=before):
+                    raise _busy(project)
+                self._open_mailbox(tx, moved, endpoint_id=new_id())
+                tx.emit("mesh.agent.moved", agent_id, {"from": str(before), "to": str(project)}, actor=actor)
+                return moved
+
+            return await self._database.write(change)
+
     async def unregister(self, agent_id: str, *, actor: str) -> Agent:
-        """Remove the agent with its mailbox and its schedules, in one commit. Raises `agent_not_found`.
+        """Remove the agent with its mailbox, schedules, tokens, and the rules of its namespace if it was the
+        last one there, in one commit. Raises `agent_not_found`.
 
         The manifest stays: the folder becomes a candidate again, and only a person can register it.
         """
@@ -113,8 +163,12 @@ class AgentRegistry:
             # Both look the agent up by its id, which goes out of their rows with the row.
             self._schedules.hide_schedules(tx, agent_id=agent_id)
             self._mailboxes.close_mailbox(tx, agent_id=agent_id)
+            # Held before the count: an agent that is being registered here right now needs the rules.
+            self._rules.hold(tx, namespace=agent.namespace)
             if not store.delete_agent(tx, agent_id):
                 raise _not_found(agent_id)  # Somebody else removed it in between; undo the rest.
+            if store.agents_in(tx, agent.namespace) == 0:
+                self._rules.release(tx, namespace=agent.namespace, actor=actor)
             tx.emit(
                 "mesh.agent.unregistered",
                 agent_id,
@@ -124,6 +178,20 @@ class AgentRegistry:
             return agent
 
         return await self._database.write(change)
+
+    async def issue_token(self, agent_id: str, *, actor: str) -> tuple[Agent, str]:
+        """A new long-lived token of the agent, told this once; those before it end. Raises
+        `agent_not_found`."""
+        token = draft_token()
+
+        def change(tx: Transaction) -> Agent:
+            agent = _required(tx, agent_id)
+            issue(tx, agent, token, lifetime=self._token_lifetime)
+            data = {"tokenId": token.id, "subject": agent.subject}
+            tx.emit("mesh.agent.token_issued", agent_id, data, actor=actor)
+            return agent
+
+        return await self._database.write(change), token.secret
 
     async def get(self, agent_id: str) -> Agent:
         """The agent. Raises `agent_not_found`."""
@@ -136,10 +204,9 @@ class AgentRegistry:
 
     async def list(
         self,
+        wanted: store.Wanted = store.EVERY,
         *,
-        runtime: AgentRuntime | None = None,
-        capability: str | None = None,
-        namespace: str | None = None,
+        also: Callable[[Source, list[Agent]], list[Agent]] | None = None,
         after: str | None = None,
         limit: int = 500,
     ) -> tuple[tuple[Agent, ...], str | None]:
@@ -147,35 +214,49 @@ class AgentRegistry:
         return await self._database.read(
             lambda connection: store.page_of_agents(
                 connection,
-                runtime=runtime,
-                capability=capability,
-                namespace=namespace,
+                wanted,
+                also=(lambda found: found) if also is None else (lambda found: also(connection, found)),
                 after=after,
                 limit=limit,
             )
         )
 
-    def find_agent(self, source: sa.Connection | Transaction, agent_id: str) -> Agent | None:
+    def find_agent(self, source: Source, agent_id: str) -> Agent | None:
         """The agent, in the caller's transaction or snapshot; None if it is not registered."""
         return store.agent_by_id(source, agent_id)
 
-    def _lock(self, project: Path) -> asyncio.Lock:
+    def lock(self, project: Path) -> asyncio.Lock:
+        """The lock of a folder, for whoever reads its manifest and stores what it says."""
         return self._at_work.setdefault(project, asyncio.Lock())
 
     def _commit(
-        self, tx: Transaction, enrolment: Enrolment, *, agent_id: str, endpoint_id: str, actor: str
-    ) -> Settled:
+        self,
+        tx: Transaction,
+        enrolment: Enrolment,
+        *,
+        ids: tuple[str, str, str, str],
+        token: NewToken,
+        actor: str,
+    ) -> tuple[Settled, bool]:
+        agent_id, endpoint_id, *rule_ids = ids
         refuse_denied(tx, enrolment.path)
         settled, existing = _store(tx, enrolment, agent_id=agent_id)
+        agent = settled.agent
+        self._open_mailbox(tx, agent, endpoint_id=endpoint_id)
+        self._rules.protect(tx, namespace=agent.namespace, rule_ids=(rule_ids[0], rule_ids[1]), actor=actor)
+        if existing is None:
+            issue(tx, agent, token, lifetime=self._token_lifetime)
+        _announce(tx, agent, existing, actor=actor)
+        return settled, existing is None
+
+    def _open_mailbox(self, tx: Transaction, agent: Agent, *, endpoint_id: str) -> None:
         self._mailboxes.open_mailbox(
             tx,
             endpoint_id=endpoint_id,
-            subject=settled.agent.subject,
-            agent_id=settled.agent.id,
-            starts_runs=settled.starts_runs,
+            subject=agent.subject,
+            agent_id=agent.id,
+            starts_runs=agent.starts_runs,
         )
-        _announce(tx, settled.agent, existing, actor=actor)
-        return settled
 
     async def _write_manifest(self, project: Path, data: bytes | None, before: Manifest | None) -> str | None:
         """Why the manifest could not be written, or None."""
@@ -203,11 +284,7 @@ def _store(tx: Transaction, enrolment: Enrolment, *, agent_id: str) -> tuple[Set
         keep = store.insert_agent if existing is None else store.update_agent
         if keep(tx, settled.agent):
             return settled, existing
-    raise DorkError(
-        ErrorCode.CONFLICT,
-        f"Somebody else registers or removes {enrolment.path} at the same time.",
-        hint="Look at the list of agents, then try again.",
-    )
+    raise _busy(enrolment.path)
 
 
 def _claimed_id(manifest: Manifest | None) -> str | None:
@@ -215,31 +292,6 @@ def _claimed_id(manifest: Manifest | None) -> str | None:
     if manifest is None or manifest.id is None or not is_ulid(manifest.id):
         return None
     return manifest.id
-
-
-def _edit(
-    tx: Transaction, agent_id: str, edit: AgentEdit, manifest: Manifest | None, *, actor: str
-) -> tuple[Agent, bytes | None]:
-    agent = _required(tx, agent_id)
-    edited = replace(
-        agent,
-        name=agent.name if edit.name is None else edit.name,
-        description=agent.description if edit.description is None else edit.description or None,
-        capabilities=agent.capabilities if edit.capabilities is None else edit.capabilities,
-    )
-    changes = _changes(agent, edited)
-    if not changes:
-        return agent, None
-    edited = replace(edited, updated_at=tx.now())
-    data = full_manifest(edited, None, None) if manifest is None else edited_manifest(manifest, changes)
-    # A file that was edited since it was last registered still holds what nobody approved: its new hash
-    # must not pass for the approved one.
-    if data is not None and (manifest is None or manifest.hash == agent.manifest_hash):
-        edited = replace(edited, manifest_hash=hash_of(data))
-    if not store.update_agent(tx, edited):
-        raise _not_found(agent_id)
-    tx.emit("mesh.agent.updated", agent_id, {"changed": sorted(changes)}, actor=actor)
-    return edited, data
 
 
 def _announce(tx: Transaction, agent: Agent, existing: Agent | None, *, actor: str) -> None:
@@ -253,30 +305,15 @@ def _announce(tx: Transaction, agent: Agent, existing: Agent | None, *, actor: s
         }
         tx.emit("mesh.agent.registered", agent.id, data, actor=actor)
     elif existing != agent:
-        changed = sorted(_changes(existing, agent))
+        changed = sorted(changes(existing, agent))
+        if existing.status is not agent.status:
+            changed.append("status")
         if existing.manifest_hash != agent.manifest_hash:
             changed.append("manifestHash")
         tx.emit("mesh.agent.updated", agent.id, {"changed": changed}, actor=actor)
 
 
-def _changes(before: Agent, after: Agent) -> dict[str, object]:
-    """The facts that differ, with their new values, by their names in the manifest."""
-    old, new = _facts(before), _facts(after)
-    return {key: value for key, value in new.items() if old[key] != value}
-
-
-def _facts(agent: Agent) -> dict[str, object]:
-    return {
-        "name": agent.name,
-        "runtime": agent.runtime.value,
-        "description": agent.description or "",
-        "capabilities": list(agent.capabilities),
-        "entrypoint": None if agent.entrypoint is None else list(agent.entrypoint),
-        "version": agent.version,
-    }
-
-
-def _required(source: sa.Connection | Transaction, agent_id: str) -> Agent:
+def _required(source: Source, agent_id: str) -> Agent:
     agent = store.agent_by_id(source, agent_id)
     if agent is None:
         raise _not_found(agent_id)
@@ -297,6 +334,23 @@ def _copy_of(holder: Agent, path: Path) -> DorkError:
         f"{path} looks like a copy of {holder.name!r}, which is registered at {holder.project_path}: "
         f"both manifests say they are {holder.id}.",
         hint=f"If it is an agent of its own, delete `id` from {manifest_path(path)} and register again. "
-        "If the folder was moved, unregister the old one first.",
+        f"If the folder was moved: dorkos mesh move {holder.id} {path}",
         details={"agentId": holder.id, "path": str(holder.project_path)},
+    )
+
+
+def _taken(holder: Agent) -> DorkError:
+    return DorkError(
+        ErrorCode.AGENT_EXISTS,
+        f"{holder.name!r} is registered at {holder.project_path}.",
+        hint="Unregister it first if the folder belongs to the other agent now.",
+        details={"agentId": holder.id, "path": str(holder.project_path)},
+    )
+
+
+def _busy(path: Path) -> DorkError:
+    return DorkError(
+        ErrorCode.CONFLICT,
+        f"Somebody else registers, moves or removes {path} at the same time.",
+        hint="Look at the list of agents, then try again.",
     )

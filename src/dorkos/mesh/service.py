@@ -1,41 +1,62 @@
-"""Mesh as the rest of the system sees it: discovery, the registry and the denials."""
+"""Mesh as the rest of the system sees it: discovery, registry, denials, and what is seen of agents."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import sqlalchemy as sa
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from dorkos.boundary import Boundary
 from dorkos.clock import Clock
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.mesh.denials import DenialList, denied_paths
-from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits, Walk
-from dorkos.mesh.model import AgentSchedules, Candidate, Discovery, Mailboxes, Problem
+from dorkos.events import EventFeed
+from dorkos.identity.model import Caller
+from dorkos.lifecycle import Loop
+from dorkos.mesh.access import NamespaceAccess
+from dorkos.mesh.budgets import CallBudgets
+from dorkos.mesh.copies import Copies
+from dorkos.mesh.denials import DenialList
+from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits
+from dorkos.mesh.explorer import Explorer
+from dorkos.mesh.folders import Folders
+from dorkos.mesh.health import Thresholds
+from dorkos.mesh.model import (
+    AccessRules,
+    AgentSchedules,
+    AgentWork,
+    Discovery,
+    Mailboxes,
+    ObservedTraffic,
+    Questions,
+)
+from dorkos.mesh.observing import Observatory
+from dorkos.mesh.ping import Ping, ping
 from dorkos.mesh.projects import Projects
+from dorkos.mesh.reconcile import Reconciler
 from dorkos.mesh.registry import AgentRegistry
-from dorkos.mesh.scans import Scans
-from dorkos.mesh.store import registered_paths
+from dorkos.mesh.sightings import Sighting, Sightings, record
 from dorkos.mesh.strategies.order import STRATEGIES
 from dorkos.mesh.strategies.protocol import Strategy
+from dorkos.node import Node
 from dorkos.settings import MeshSettings
-from dorkos.storable import check_storable
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the database says about paths, in one snapshot."""
+class Ports:
+    """What Mesh needs of the others."""
 
-    denied: set[str]
-    agents_by_path: dict[str, str]
+    mailboxes: Mailboxes
+    schedules: AgentSchedules
+    work: AgentWork
+    rules: AccessRules
+    traffic: ObservedTraffic
+    questions: Questions
 
 
 class MeshService:
-    """The parts of Mesh, wired. It has no background work."""
+    """The parts of Mesh, wired."""
 
     def __init__(
         self,
@@ -44,82 +65,93 @@ class MeshService:
         settings: MeshSettings,
         boundary: Boundary,
         *,
-        mailboxes: Mailboxes,
-        schedules: AgentSchedules,
+        node: Node,
+        feed: EventFeed,
+        budgets: CallBudgets,
+        ports: Ports,
         strategies: tuple[Strategy, ...] = STRATEGIES,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """`limits` bounds each discovery; its depth is the default of those that name none."""
         self._database = database
         self._clock = clock
-        self._settings = settings
-        self._boundary = boundary
-        self._strategies = strategies
-        self._limits = limits
-        self._scans = Scans()
         self._projects = Projects(boundary, strategies)
-        self.registry = AgentRegistry(
-            database, boundary, self._projects, mailboxes=mailboxes, schedules=schedules
+        self._questions = ports.questions
+        self.budgets = budgets
+        copies = Copies()
+        self.explorer = Explorer(
+            database, clock, settings, boundary, strategies=strategies, limits=limits, copies=copies
         )
-        self.denials = DenialList(database, boundary)
+        self.registry = AgentRegistry(
+            database,
+            boundary,
+            self._projects,
+            mailboxes=ports.mailboxes,
+            schedules=ports.schedules,
+            rules=ports.rules,
+            token_lifetime=timedelta(days=settings.token_days),
+        )
+        self.denials = DenialList(database, boundary, ports.mailboxes)
+        folders = Folders(self._projects)
+        self.reconciler = Reconciler(
+            database, clock, settings, folders, self.registry, mailboxes=ports.mailboxes, node=node
+        )
+        self.sightings = Sightings(database, feed, clock)
+        self.observatory = Observatory(
+            database,
+            clock,
+            Thresholds.of(settings),
+            budgets=budgets,
+            folders=folders,
+            copies=copies,
+            work=ports.work,
+            rules=ports.rules,
+            traffic=ports.traffic,
+        )
+        self.access = NamespaceAccess(database, ports.rules)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What works in the background; readiness asks each for its failure."""
+        return (self.reconciler, self.sightings)
+
+    async def start(self) -> None:
+        """Begin to look at the agents' folders, and to note who is seen."""
+        for loop in self.loops:
+            await loop.start()
+
+    async def stop(self) -> None:
+        """End the loops and the discoveries that are at work. Safe to repeat, and before a start."""
+        self.end_discoveries()
+        await asyncio.gather(*(loop.stop() for loop in self.loops))
+
+    async def ping(self, caller: Caller, agent_id: str, *, within_s: float) -> Ping:
+        """Ask an agent for a sign of life; see `ping.ping`. Raises `agent_not_found` and `conflict`."""
+        agent = (await self.observatory.agent(agent_id, self.observatory.viewer(caller))).agent
+        return await ping(self._questions, self._clock, caller, agent, within_s=within_s)
+
+    async def heartbeat(self, caller: Caller, agent_id: str, *, event: str) -> None:
+        """Note that an agent says it is alive. Only it and a person may say so. Raises `forbidden` and
+        `agent_not_found`."""
+        agent = await self.registry.get(agent_id)
+        if not caller.owns_mailbox(agent.subject):
+            raise DorkError(
+                ErrorCode.FORBIDDEN,
+                f"{caller.subject} may not speak for {agent.name!r}.",
+                hint="Use the agent's own token.",
+            )
+
+        def change(tx: Transaction) -> None:
+            record(tx, Sighting(agent_id, tx.now(), event))
+
+        await self._database.write(change)
 
     async def discover(
         self, roots: Sequence[str] | None = None, *, max_depth: int | None = None
     ) -> Discovery:
-        """Look for agents below `roots`, else below the scan roots of the settings, else the boundary.
+        """Look for agents on disk; see `Explorer`."""
+        return await self.explorer.discover(roots, max_depth=max_depth)
 
-        Changes nothing: a candidate becomes an agent only when a person registers it. Raises
-        `outside_boundary`, or `not_ready` when discovery is switched off.
-        """
-        if not self._settings.enabled:
-            raise DorkError(
-                ErrorCode.NOT_READY,
-                "Discovery is switched off.",
-                hint="Set `mesh.enabled` (DORKOS_MESH_ENABLED) to true and start the server again.",
-            )
-        named = roots if roots is not None else [str(root) for root in self._settings.scan_roots]
-        real = await asyncio.to_thread(self._confine_all, named or [str(self._boundary.root)])
-        known = await self._database.read(_known)
-        allowed = [root for root in real if not _is_below(root, known.denied)]
-        walk = Walk(
-            allowed,
-            strategies=self._strategies,
-            denied=known.denied,
-            registered=known.agents_by_path,
-            limits=self._limits if max_depth is None else replace(self._limits, depth=max_depth),
-            clock=self._clock,
-        )
-        found = await self._scans.run(walk)
-        denied = tuple(Problem(str(root), "is denied") for root in real if root not in allowed)
-        candidates = await asyncio.to_thread(self._judge, found.candidates, known)
-        return replace(found, candidates=candidates, problems=denied + found.problems)
-
-    def stop(self) -> None:
+    def end_discoveries(self) -> None:
         """End the discoveries that are at work, so that a shutdown need not wait for them."""
-        self._scans.stop()
-
-    def _confine_all(self, roots: Iterable[str]) -> list[Path]:
-        real = [self._boundary.confine(root) for root in roots]
-        check_storable([str(root) for root in real])
-        return real
-
-    def _judge(self, candidates: Iterable[Candidate], known: _Known) -> tuple[Candidate, ...]:
-        """Those that could be registered, with the registered agent that each may be a copy of."""
-        ids = set(known.agents_by_path.values())
-        return tuple(
-            replace(candidate, duplicate_of=_one_of(ids, candidate.hints.manifest_id))
-            for candidate in candidates
-            if self._projects.may_be_registered(Path(candidate.path))
-        )
-
-
-def _known(connection: sa.Connection) -> _Known:
-    return _Known(denied_paths(connection), registered_paths(connection))
-
-
-def _is_below(path: Path, denied: set[str]) -> bool:
-    return any(str(folder) in denied for folder in (path, *path.parents))
-
-
-def _one_of(ids: set[str], claimed: str | None) -> str | None:
-    return claimed if claimed in ids else None
+        self.explorer.stop()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+from dorkos.mesh.claims import facts_stated
 from dorkos.mesh.manifest import Manifest, ResponseMode
 from dorkos.mesh.model import Agent, Hints
 from dorkos.vocabulary import AgentRuntime
@@ -21,6 +24,13 @@ class Statement:
     entrypoint: tuple[str, ...] | None = None
     version: str | None = None
     response_mode: ResponseMode | None = None
+    escalation_threshold: float | None = None
+    max_hops_per_message: int | None = None
+    max_calls_per_hour: int | None = None
+    persona: str | None = None
+    persona_enabled: bool | None = None
+    color: str | None = None
+    icon: str | None = None
 
 
 def first_stated(*statements: Statement) -> Statement:
@@ -37,6 +47,7 @@ def first_stated(*statements: Statement) -> Statement:
 
 def by_manifest(manifest: Manifest) -> Statement:
     """What the file in the project says."""
+    said: Mapping[str, Any] = facts_stated(manifest)
     return Statement(
         name=manifest.name,
         runtime=manifest.runtime,
@@ -46,6 +57,13 @@ def by_manifest(manifest: Manifest) -> Statement:
         entrypoint=manifest.entrypoint,
         version=manifest.version,
         response_mode=manifest.response_mode,
+        escalation_threshold=said.get("behavior.escalationThreshold"),
+        max_hops_per_message=said.get("budget.maxHopsPerMessage"),
+        max_calls_per_hour=said.get("budget.maxCallsPerHour"),
+        persona=said.get("persona"),
+        persona_enabled=said.get("personaEnabled"),
+        color=said.get("color"),
+        icon=said.get("icon"),
     )
 
 
@@ -58,6 +76,14 @@ def by_registry(agent: Agent) -> Statement:
         capabilities=agent.capabilities,
         entrypoint=agent.entrypoint,
         version=agent.version,
+        response_mode=agent.behavior.response_mode,
+        escalation_threshold=agent.behavior.escalation_threshold,
+        max_hops_per_message=agent.budget.max_hops_per_message,
+        max_calls_per_hour=agent.budget.max_calls_per_hour,
+        persona=agent.looks.persona,
+        persona_enabled=agent.looks.persona_enabled,
+        color=agent.looks.color,
+        icon=agent.looks.icon,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 from dorkos.clock import from_iso, iso
 from dorkos.db.database import Transaction
 from dorkos.db.schema.mesh import agents
-from dorkos.db.types import to_json
+from dorkos.db.types import Instant, to_json
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.mesh.model import Agent
-from dorkos.vocabulary import AgentRuntime
+from dorkos.mesh.claims import behavior_document, behavior_of, budget_document, budget_of
+from dorkos.mesh.model import Agent, Looks, Source
+from dorkos.vocabulary import AgentRuntime, AgentStatus
 
-Source = sa.Connection | Transaction
+# Rows are read in pieces of this size while a filter is applied that the database cannot apply.
+_PIECE = 200
 
 _CHANGEABLE = (
     "name",
@@ -31,18 +35,72 @@ _CHANGEABLE = (
     "status",
     "updated_at",
     "manifest_hash",
+    "scan_root",
+    "behavior_json",
+    "budget_json",
+    "persona",
+    "persona_enabled",
+    "color",
+    "icon",
+    "unreachable_since",
 )
+
+
+class _WhenSeen(Instant):
+    """The instant, or None where a row from elsewhere holds something that is none: one such row must not
+    break every list."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Read what can be read."""
+        try:
+            return super().process_result_value(value, dialect)
+        except ValueError:
+            return None
+
+
+_COLUMNS = [
+    sa.type_coerce(column, _WhenSeen()).label(column.name)
+    if column.name in ("last_seen_at", "unreachable_since")
+    else column
+    for column in agents.c
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Filters of the list, all of which must hold; None asks for nothing."""
+
+    runtime: AgentRuntime | None = None
+    status: AgentStatus | None = None
+    capability: str | None = None
+    namespaces: frozenset[str] | None = None
+    text: str | None = None
+
+    def fits(self, agent: Agent) -> bool:
+        """What the database cannot tell: whether capability and text are really there."""
+        if self.capability is not None and self.capability not in agent.capabilities:
+            return False
+        if self.text is None:
+            return True
+        sought = self.text.casefold()
+        spoken = (agent.name, agent.description or "", str(agent.project_path), *agent.capabilities)
+        return any(sought in words.casefold() for words in spoken)
+
+
+EVERY = Wanted()
 
 
 def agent_by_id(source: Source, agent_id: str) -> Agent | None:
     """The agent with this id."""
-    row = source.execute(sa.select(agents).where(agents.c.id == agent_id)).one_or_none()
+    row = source.execute(sa.select(*_COLUMNS).where(agents.c.id == agent_id)).one_or_none()
     return None if row is None else _agent(row)
 
 
 def agent_by_path(source: Source, path: Path) -> Agent | None:
     """The agent at this real path."""
-    row = source.execute(sa.select(agents).where(agents.c.project_path == str(path))).one_or_none()
+    row = source.execute(sa.select(*_COLUMNS).where(agents.c.project_path == str(path))).one_or_none()
     return None if row is None else _agent(row)
 
 
@@ -61,7 +119,8 @@ def insert_agent(tx: Transaction, agent: Agent) -> bool:
 def update_agent(tx: Transaction, agent: Agent) -> bool:
     """Store what may change of an agent; False if it is not registered any more.
 
-    Id, path, namespace and first approval never change, and when it was last seen is for others to say.
+    Id, namespace and first approval never change, the path only by `move_agent`, and when it was last
+    seen is for others to say.
     """
     columns = _columns(agent)
     changeable = {name: columns[name] for name in _CHANGEABLE}
@@ -75,37 +134,94 @@ def delete_agent(tx: Transaction, agent_id: str) -> bool:
     return tx.execute(statement).one_or_none() is not None
 
 
+def move_agent(tx: Transaction, agent: Agent, *, before: Path) -> bool:
+    """Store an agent at another path; False if it is not at `before` any more, or the new path is taken."""
+    place = str(agent.project_path)
+    taken = sa.exists().where(agents.alias().c.project_path == place)
+    statement = (
+        sa.update(agents)
+        .where(agents.c.id == agent.id, agents.c.project_path == str(before), ~taken)
+        .values(project_path=place)
+    )
+    moved = tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
+    return moved and update_agent(tx, agent)
+
+
+def set_status(
+    tx: Transaction, agent: Agent, status: AgentStatus, unreachable_since: datetime | None
+) -> bool:
+    """Store where an agent stands; False if somebody else changed that since `agent` was read."""
+    statement = (
+        sa.update(agents)
+        .where(agents.c.id == agent.id, agents.c.status == agent.status)
+        .values(status=status, unreachable_since=unreachable_since)
+    )
+    return tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
+
+
+def all_agents(source: Source) -> list[Agent]:
+    """Every agent, by id."""
+    rows = source.execute(sa.select(*_COLUMNS).order_by(agents.c.id))
+    return [_agent(row) for row in rows]
+
+
+def agents_below(source: Source, path: str) -> list[Agent]:
+    """The agents at a real path and below it, by id."""
+    prefix = path.rstrip("/") + "/"
+    # Not LIKE: it would ignore case on SQLite, and `_` and `%` may stand in a path.
+    below = sa.func.substr(agents.c.project_path, 1, len(prefix)) == prefix
+    statement = sa.select(*_COLUMNS).where(sa.or_(agents.c.project_path == path, below)).order_by(agents.c.id)
+    return [_agent(row) for row in source.execute(statement)]
+
+
+def agents_in(source: Source, namespace: str) -> int:
+    """How many agents a namespace has."""
+    statement = sa.select(sa.func.count()).where(agents.c.namespace == namespace)
+    return int(source.execute(statement).scalar_one())
+
+
 def page_of_agents(
     source: Source,
+    wanted: Wanted,
     *,
-    runtime: AgentRuntime | None,
-    capability: str | None,
-    namespace: str | None,
+    also: Callable[[list[Agent]], list[Agent]] = list,
     after: str | None,
     limit: int,
 ) -> tuple[tuple[Agent, ...], str | None]:
     """Agents, newest first and by id among equals, with the cursor of the next page.
 
-    A page may hold fewer than `limit`, and still have a next one. Raises `invalid_cursor`.
+    `also` takes out of a piece of the list what the caller does not want. Raises `invalid_cursor`.
     """
-    statement = sa.select(agents).order_by(agents.c.registered_at.desc(), agents.c.id.desc()).limit(limit + 1)
-    if runtime is not None:
-        statement = statement.where(agents.c.runtime == runtime)
-    if namespace is not None:
-        statement = statement.where(agents.c.namespace == namespace)
-    if capability is not None:
+    place = None if after is None else _parse_cursor(after)
+    found: list[Agent] = []
+    while len(found) <= limit:
+        piece = _piece(source, wanted, place)
+        found += also([agent for agent in piece if wanted.fits(agent)])
+        if len(piece) < _PIECE:
+            break
+        place = (piece[-1].registered_at, piece[-1].id)
+    page = found[:limit]
+    return tuple(page), _cursor(page[-1]) if len(found) > limit else None
+
+
+def _piece(source: Source, wanted: Wanted, place: tuple[datetime, str] | None) -> list[Agent]:
+    statement = sa.select(*_COLUMNS).order_by(agents.c.registered_at.desc(), agents.c.id.desc()).limit(_PIECE)
+    if wanted.runtime is not None:
+        statement = statement.where(agents.c.runtime == wanted.runtime)
+    if wanted.status is not None:
+        statement = statement.where(agents.c.status == wanted.status)
+    if wanted.namespaces is not None:
+        statement = statement.where(agents.c.namespace.in_(sorted(wanted.namespaces)))
+    if wanted.capability is not None:
         # Narrows only: text that looks like the capability may also stand inside another.
         stored = sa.cast(agents.c.capabilities_json, sa.Text)
-        statement = statement.where(stored.contains(to_json(capability), autoescape=True))
-    if after is not None:
-        at, agent_id = _parse_cursor(after)
+        statement = statement.where(stored.contains(to_json(wanted.capability), autoescape=True))
+    if place is not None:
+        at, agent_id = place
         statement = statement.where(
             (agents.c.registered_at < at) | ((agents.c.registered_at == at) & (agents.c.id < agent_id))
         )
-    found = [_agent(row) for row in source.execute(statement)]
-    page = found[:limit]
-    cursor = _cursor(page[-1]) if len(found) > limit else None
-    return tuple(agent for agent in page if capability is None or capability in agent.capabilities), cursor
+    return [_agent(row) for row in source.execute(statement)]
 
 
 def _cursor(last: Agent) -> str:
@@ -145,6 +261,14 @@ def _columns(agent: Agent) -> dict[str, object]:
         "registered_at": agent.registered_at,
         "updated_at": agent.updated_at,
         "manifest_hash": agent.manifest_hash,
+        "scan_root": agent.scan_root,
+        "behavior_json": behavior_document(agent.behavior),
+        "budget_json": budget_document(agent.budget),
+        "persona": agent.looks.persona,
+        "persona_enabled": agent.looks.persona_enabled,
+        "color": agent.looks.color,
+        "icon": agent.looks.icon,
+        "unreachable_since": agent.unreachable_since,
     }
 
 
@@ -166,6 +290,11 @@ def _agent(row: sa.Row[Any]) -> Agent:
         registered_at=row.registered_at,
         updated_at=row.updated_at,
         manifest_hash=row.manifest_hash,
+        scan_root=row.scan_root,
+        behavior=behavior_of(row.behavior_json),
+        budget=budget_of(row.budget_json),
+        looks=Looks(row.persona, row.persona_enabled, row.color, row.icon),
+        unreachable_since=row.unreachable_since,
     )
 
 

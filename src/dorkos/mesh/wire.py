@@ -8,22 +8,21 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dorkos.clock import iso
-from dorkos.mesh.manifest import Capabilities, Description, Entrypoint, Line, Name, ResponseMode
-from dorkos.mesh.model import Agent, Candidate, Denial, Discovery, Problem
-from dorkos.mesh.registry import Registered
+from dorkos.mesh.manifest import Line
+from dorkos.mesh.model import Candidate, Denial, Discovery, Problem
 from dorkos.operation import Wire
-from dorkos.vocabulary import AgentRuntime, AgentStatus
+from dorkos.vocabulary import AgentRuntime
 
 Instant = Annotated[datetime, PlainSerializer(iso, return_type=str)]
 AbsolutePath = Annotated[str, Field(min_length=1, max_length=4096, description="An absolute path.")]
 
 
-def _blank_is_absent(value: object) -> object:
-    # The lineage ignored empty filters, and clients send them from empty fields of a form.
+def blank_is_absent(value: object) -> object:
+    """None for an empty filter: the lineage ignored those, and clients send them from empty fields."""
     return None if value == "" else value
 
 
-Filter = Annotated[str | None, BeforeValidator(_blank_is_absent)]
+Filter = Annotated[str | None, BeforeValidator(blank_is_absent)]
 
 
 class DiscoverInput(Wire):
@@ -35,65 +34,15 @@ class DiscoverInput(Wire):
     )
 
 
-class BehaviorInput(Wire):
-    """How an agent treats messages."""
-
-    response_mode: ResponseMode | None = None
-
-
-class OverridesInput(Wire):
-    """What goes before the manifest's words."""
-
-    name: Name | None = None
-    runtime: AgentRuntime | None = None
-    description: Description | None = None
-    capabilities: Capabilities | None = None
-    namespace: str | None = Field(default=None, max_length=200)
-    entrypoint: Entrypoint | None = None
-    behavior: BehaviorInput = BehaviorInput()
-
-
-class RegisterInput(Wire):
-    """A folder to register."""
-
-    path: AbsolutePath
-    overrides: OverridesInput = OverridesInput()
-    approver: Annotated[Line, Field(max_length=200)] | None = None
-
-
-class ListInput(Wire):
-    """Filters, all of which must hold, and the place in the list."""
-
-    runtime: Annotated[AgentRuntime | None, BeforeValidator(_blank_is_absent)] = None
-    capability: Filter = None
-    caller_namespace: Filter = Field(
-        default=None,
-        description="Only what agents of this namespace may see: their own namespace. `*` sees all.",
-    )
-    limit: int = Field(default=500, ge=1, le=1000)
-    cursor: str | None = None
-
-
-class AgentInput(Wire):
-    """Which agent."""
-
-    id: str
-
-
-class UpdateInput(AgentInput):
-    """What to change; a field that is left out stays."""
-
-    name: Name | None = None
-    description: Description | None = None
-    capabilities: Capabilities | None = None
-
-
 class DenyInput(Wire):
     """A path that must not become an agent."""
 
     path: AbsolutePath
     reason: str | None = Field(default=None, max_length=1000)
     denier: Annotated[Line, Field(max_length=200)] | None = None
+    strategy: Annotated[Line, Field(max_length=50)] = Field(
+        default="manual", description="How a discovery found it, as the candidate says."
+    )
 
 
 class DeniedInput(Wire):
@@ -103,7 +52,7 @@ class DeniedInput(Wire):
 
 
 class HintsAnswer(Wire):
-    """What a strategy gathered about a folder."""
+    """What a strategy gathered about a folder. `schemaVersion` is the manifest's, if it has one."""
 
     suggested_name: str
     detected_runtime: AgentRuntime
@@ -111,15 +60,18 @@ class HintsAnswer(Wire):
     description: str | None
     namespace: str | None
     entrypoint: list[str] | None
+    schema_version: int | None
 
 
 class CandidateAnswer(Wire):
-    """A folder that looks like an agent. `duplicateOf` is the agent that it seems to be a copy of."""
+    """A folder that looks like an agent, found below `scanRoot`. `duplicateOf` is the agent that it seems
+    to be a copy of."""
 
     path: str
     strategy: str
     hints: HintsAnswer
     discovered_at: Instant
+    scan_root: str
     duplicate_of: str | None
 
 
@@ -140,40 +92,6 @@ class DiscoverAnswer(Wire):
     truncated_by: str | None
 
 
-class AgentAnswer(Wire):
-    """A registered agent."""
-
-    id: str
-    name: str
-    description: str
-    runtime: AgentRuntime
-    capabilities: list[str]
-    entrypoint: list[str] | None
-    version: str | None
-    namespace: str
-    project_path: str
-    subject: str
-    status: AgentStatus
-    registered_at: Instant
-    registered_by: str
-    updated_at: Instant
-    manifest_hash: str | None
-
-
-class RegisteredAnswer(AgentAnswer):
-    """A registered agent, and whether its manifest says the same. The registration stands either way."""
-
-    manifest_written: bool
-    manifest_problem: str | None
-
-
-class AgentsAnswer(Wire):
-    """Agents, newest first. `nextCursor` is null on the last page."""
-
-    agents: list[AgentAnswer]
-    next_cursor: str | None
-
-
 class DenialAnswer(Wire):
     """A denied path."""
 
@@ -190,41 +108,11 @@ class DenialsAnswer(Wire):
     denied: list[DenialAnswer]
 
 
-def show_agent(agent: Agent) -> AgentAnswer:
-    """An agent as it is answered."""
-    return AgentAnswer(
-        id=agent.id,
-        name=agent.name,
-        description=agent.description or "",
-        runtime=agent.runtime,
-        capabilities=list(agent.capabilities),
-        entrypoint=None if agent.entrypoint is None else list(agent.entrypoint),
-        version=agent.version,
-        namespace=agent.namespace,
-        project_path=str(agent.project_path),
-        subject=agent.subject,
-        status=agent.status,
-        registered_at=agent.registered_at,
-        registered_by=agent.approver or "mesh",
-        updated_at=agent.updated_at,
-        manifest_hash=agent.manifest_hash,
-    )
-
-
-def show_registered(registered: Registered) -> RegisteredAnswer:
-    """An agent with the fate of its manifest."""
-    return RegisteredAnswer(
-        **show_agent(registered.agent).model_dump(),
-        manifest_written=registered.manifest_problem is None,
-        manifest_problem=registered.manifest_problem,
-    )
-
-
 def show_discovery(found: Discovery) -> DiscoverAnswer:
     """A discovery as it is answered."""
     return DiscoverAnswer(
-        candidates=[_candidate(candidate) for candidate in found.candidates],
-        problems=[_problem(problem) for problem in found.problems],
+        candidates=[show_candidate(candidate) for candidate in found.candidates],
+        problems=[show_problem(problem) for problem in found.problems],
         directories=found.directories,
         truncated=found.truncated is not None,
         truncated_by=found.truncated,
@@ -232,17 +120,18 @@ def show_discovery(found: Discovery) -> DiscoverAnswer:
 
 
 def show_denial(denial: Denial) -> DenialAnswer:
-    """A denial as it is answered. Only people deny, hence the lineage's constant strategy."""
+    """A denial as it is answered."""
     return DenialAnswer(
         path=denial.path,
-        strategy="manual",
+        strategy=denial.strategy,
         reason=denial.reason,
         denied_by=denial.denier or "unknown",
         denied_at=denial.created_at,
     )
 
 
-def _candidate(candidate: Candidate) -> CandidateAnswer:
+def show_candidate(candidate: Candidate) -> CandidateAnswer:
+    """A candidate as it is answered."""
     hints = candidate.hints
     return CandidateAnswer(
         path=candidate.path,
@@ -254,11 +143,14 @@ def _candidate(candidate: Candidate) -> CandidateAnswer:
             description=hints.description,
             namespace=hints.namespace,
             entrypoint=None if hints.entrypoint is None else list(hints.entrypoint),
+            schema_version=hints.schema_version,
         ),
         discovered_at=candidate.discovered_at,
+        scan_root=candidate.scan_root,
         duplicate_of=candidate.duplicate_of,
     )
 
 
-def _problem(problem: Problem) -> ProblemAnswer:
+def show_problem(problem: Problem) -> ProblemAnswer:
+    """A problem as it is answered."""
     return ProblemAnswer(path=problem.path, reason=problem.reason)

@@ -25,14 +25,21 @@ from dorkos.vocabulary import DeadLetterReason
 
 
 def compose(
-    tx: Transaction, envelope: Envelope, *, sender: str, size: int, caller: Caller, settings: RelaySettings
+    tx: Transaction,
+    envelope: Envelope,
+    *,
+    sender: str,
+    size: int,
+    caller: Caller,
+    settings: RelaySettings,
+    most_hops: int,
 ) -> Message:
-    """The message as it will be stored: stamped, and placed in its chain."""
+    """The message as it will be stored: stamped, and placed in its chain, of at most `most_hops`."""
     now = tx.now()
     causes = _causes(tx, caller)
     # Of several, the one that has come furthest: answering any of them must not gain a hop.
     parent = max(causes, key=lambda cause: cause.hop_count, default=None)
-    max_hops = _max_hops(envelope, caller, settings)
+    max_hops = _max_hops(envelope, caller, most_hops)
     expires_at = envelope.expires_at or now + timedelta(seconds=settings.message_ttl_seconds)
     for cause in causes:
         max_hops = min(max_hops, cause.max_hops)
@@ -71,11 +78,11 @@ def has_expired(expires_at: datetime | None, now: datetime) -> bool:
     return expires_at is not None and expires_at < now
 
 
-def _max_hops(envelope: Envelope, caller: Caller, settings: RelaySettings) -> int:
-    """The sender may ask for fewer hops than the setting; only the operator may ask for more."""
+def _max_hops(envelope: Envelope, caller: Caller, most: int) -> int:
+    """The sender may ask for fewer hops than it may have; only the operator may ask for more."""
     if envelope.max_hops is None:
-        return settings.max_hops
-    return envelope.max_hops if caller.is_operator else min(envelope.max_hops, settings.max_hops)
+        return most
+    return envelope.max_hops if caller.is_operator else min(envelope.max_hops, most)
 
 
 def _causes(tx: Transaction, caller: Caller) -> list[Message]:

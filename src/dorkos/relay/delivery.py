@@ -184,6 +184,25 @@ def give_back(
     return DeliveryStatus.PENDING
 
 
+def put_off(tx: Transaction, delivery: Delivery, *, delay: timedelta, actor: str | None) -> None:
+    """End the hold on a pending delivery that the change has locked, as if it had never been claimed. It
+    waits for `delay`, in its place."""
+    attempts = max(0, delivery.attempts - 1)
+    tx.execute(
+        sa.update(i)
+        .where(i.c.id == delivery.id, IS_PENDING)
+        .values(
+            lease_token=None,
+            lease_owner=None,
+            run_id=None,
+            attempts=attempts,
+            available_at=tx.now() + delay,
+        )
+    )
+    delay_ms = int(delay.total_seconds() * 1000)
+    emit(tx, "relay.delivery.nacked", delivery, actor=actor, attempts=attempts, delayMs=delay_ms)
+
+
 def bury_stale(tx: Transaction, endpoint_id: str, *, max_attempts: int) -> None:
     """Dead-letter what nobody holds in this mailbox and nobody may claim: expired, or claimed too often."""
     now = tx.now()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles for SQLite as well.
 
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_messages
 from dorkos.errors import DorkError, ErrorCode
@@ -23,7 +24,7 @@ from dorkos.vocabulary import EndpointConsumer
 
 _COLUMNS = tuple(e.c[field.name] for field in fields(Endpoint))
 
-_TAKE = (
+_TAKE = Prepared(
     sa.update(e)
     .where(
         e.c.subject == sa.bindparam("of_subject"),
@@ -71,8 +72,8 @@ class Place:
 
 def take_place(tx: Transaction, subject: str, *, size: int, most: int) -> Place | None:
     """Take the next position of an open mailbox with fewer than `most` pending; None if there is none."""
-    row = tx.execute(_TAKE, {"of_subject": subject, "size": size, "most": most}).one_or_none()
-    return None if row is None else Place(row.id, row.position, row.pending_count)
+    rows = tx.run(_TAKE, {"of_subject": subject, "size": size, "most": most})
+    return Place(*rows[0]) if rows else None
 
 
 def leave_one(tx: Transaction, endpoint_id: str, message_id: str) -> None:

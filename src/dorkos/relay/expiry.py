@@ -7,6 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from dorkos import fleet
 from dorkos.clock import Clock
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.relay import relay_index as i
@@ -18,7 +19,8 @@ from dorkos.relay.inbox import IS_PENDING
 class Expiry(Loop):
     """Turns pending messages past their expiry into dead letters, in batches.
 
-    What a run or a live lease holds is left to its holder, who may still acknowledge it.
+    What a run or a live lease holds is left to its holder, who may still acknowledge it. While nothing may
+    start, nothing expires either: a person is to see first what came out of a restore or an import.
     """
 
     def __init__(self, database: Database, clock: Clock, *, interval_s: float = 5.0) -> None:
@@ -43,4 +45,6 @@ def _anything(connection: sa.Connection, now: datetime) -> bool:
 
 
 def _bury(tx: Transaction) -> int:
+    if not fleet.gate(tx).starts:
+        return 0
     return delivery.bury_expired(tx, delivery.nobody_holds(tx.now()))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
@@ -17,13 +18,14 @@ from dorkos.relay.inbox import DELIVERY_COLUMNS, IS_PENDING, MESSAGE_COLUMNS, me
 from dorkos.relay.model import Delivery, Message, StoredMessage
 from dorkos.vocabulary import DeliveryStatus
 
-_INSERT = sa.insert(m)
+_FIELDS = tuple(field.name for field in fields(Message))
+_INSERT = Prepared(sa.insert(m), *_FIELDS)
 _MINE = i.c.message_id == m.c.id
 
 
 def insert(tx: Transaction, message: Message) -> None:
     """Store an envelope."""
-    tx.execute(_INSERT, asdict(message))
+    tx.run(_INSERT, {name: getattr(message, name) for name in _FIELDS})
 
 
 def get(connection: sa.Connection, message_id: str) -> StoredMessage:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from dorkos.db.database import Transaction
+from dorkos.fleet import Fleet
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, PublishOutcome
 
 
@@ -103,12 +104,14 @@ class Claim:
     """What a claim got, in mailbox order.
 
     If that is nothing, `next_in_s` says after how many seconds to look again: 0 if this claim only made
-    dead letters and did not get through them, None if nothing waits for a time to come.
+    dead letters and did not get through them, None if nothing waits for a time to come. `held_by` is the
+    fleet's mode if that is why there is nothing.
     """
 
     endpoint_id: str
     deliveries: tuple[Delivery, ...]
     next_in_s: float | None
+    held_by: Fleet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,32 @@ class RunRequest:
     chain_id: str
     prompt: str
     context: Mapping[str, str]
+
+
+class CallRefusal(Protocol):
+    """Why an agent may not act now. `code` is `budget_exceeded` or `path_denied`."""
+
+    @property
+    def code(self) -> str:
+        """The word for it, the same wherever an agent is refused."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """The reason in words."""
+        ...
+
+
+class SenderBudgets(Protocol):
+    """Port to Mesh: what an agent that sends may spend."""
+
+    def take_call(self, tx: Transaction, agent_id: str) -> CallRefusal | None:
+        """Count a message on the agent's budget, or say why it may not be sent."""
+        ...
+
+    def max_hops(self, tx: Transaction, agent_id: str) -> int | None:
+        """How many messages a chain may have that the agent sends into; None for one that is unknown."""
+        ...
 
 
 class RunStarter(Protocol):

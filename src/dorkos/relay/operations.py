@@ -10,8 +10,9 @@ from dorkos.clock import iso
 from dorkos.identity.model import Caller
 from dorkos.ids import new_id
 from dorkos.operation import Operation, Success
-from dorkos.relay import payload, present, wire
+from dorkos.relay import payload, present, tools, wire
 from dorkos.relay.model import Envelope
+from dorkos.relay.operations_rules import RULE_OPERATIONS
 from dorkos.relay.service import RelayService
 from dorkos.vocabulary import Scope
 
@@ -142,6 +143,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.PublishInput,
         answer=wire.PublishAnswer,
         handler=publish,
+        mcp=tools.SEND,
     ),
     Operation(
         name="relay.messages",
@@ -153,6 +155,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.MessagesInput,
         answer=wire.MessagesAnswer,
         handler=messages,
+        mcp=tools.MESSAGES,
     ),
     Operation(
         name="relay.message",
@@ -164,6 +167,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.MessageInput,
         answer=wire.StoredMessageView,
         handler=message,
+        mcp=tools.MESSAGE,
     ),
     Operation(
         name="relay.endpoints",
@@ -175,6 +179,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.EndpointsInput,
         answer=list[wire.EndpointView],
         handler=endpoints,
+        mcp=tools.ENDPOINTS,
     ),
     Operation(
         name="relay.open",
@@ -186,6 +191,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.OpenInput,
         answer=wire.EndpointView,
         handler=open_endpoint,
+        mcp=tools.REGISTER_ENDPOINT,
         status=201,
     ),
     Operation(
@@ -198,6 +204,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.MailboxInput,
         answer=Success,
         handler=close_endpoint,
+        mcp=tools.UNREGISTER_ENDPOINT,
     ),
     Operation(
         name="relay.inbox",
@@ -209,6 +216,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.InboxInput,
         answer=wire.InboxAnswer,
         handler=inbox,
+        mcp=tools.INBOX,
     ),
     Operation(
         name="relay.claim",
@@ -220,6 +228,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.ClaimInput,
         answer=wire.ClaimAnswer,
         handler=claim,
+        mcp=tools.CLAIM,
         waits=True,
     ),
     Operation(
@@ -232,6 +241,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.AckInput,
         answer=Success,
         handler=ack,
+        mcp=tools.ACK,
     ),
     Operation(
         name="relay.nack",
@@ -243,6 +253,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.NackInput,
         answer=wire.NackAnswer,
         handler=nack,
+        mcp=tools.NACK,
     ),
     Operation(
         name="relay.extend",
@@ -254,6 +265,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.ExtendInput,
         answer=wire.ExtendAnswer,
         handler=extend,
+        mcp=tools.EXTEND,
     ),
     Operation(
         name="relay.dead_letters",
@@ -265,5 +277,7 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         input=wire.DeadLettersInput,
         answer=list[wire.DeadLetterView],
         handler=dead_letters,
+        mcp=tools.DEAD_LETTERS,
     ),
+    *RULE_OPERATIONS,
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 from dorkos.db.types import to_json
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.storable import check_storable
+from dorkos.storable import check_storable, clean_text
 
 # Readers of JSON end at different depths, some below 200; what is stored must be readable by all.
 DEPTH_MAX = 100
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: object) -> str:
@@ -27,16 +29,38 @@ def encode(value: object) -> str:
     return to_json(value)
 
 
+def shown(payload: str) -> object:
+    """The value of a stored payload, as an answer can carry it.
+
+    An imported one may hold half an emoji: no answer in UTF-8 could say it, so U+FFFD stands there.
+    """
+    value = json.loads(payload)
+    return _without_surrogates(value) if "\\ud" in payload.lower() else value
+
+
 def prompt_of(payload: str | None) -> str:
-    """What a run is asked when a message starts it: the text, its `content`, or else the JSON itself."""
+    """What a run is asked when a message starts it: the text, its `content`, or else the JSON itself.
+
+    U+FFFD stands for what a run could not be given, which only an imported payload holds.
+    """
     if payload is None:
         return ""
     value = json.loads(payload)
     if isinstance(value, str):
-        return value
+        return clean_text(value)
     if isinstance(value, dict) and isinstance(value.get("content"), str):
-        return str(value["content"])
+        return clean_text(value["content"])
     return payload
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    return value
 
 
 def _is_deep(value: object) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
 from dorkos.clock import iso
 from dorkos.relay import wire
 from dorkos.relay.model import DeadLetter, Delivery, Endpoint, Message, Receipt, StoredMessage
+from dorkos.relay.payload import shown
 from dorkos.relay.subjects import subject_hash
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
 
@@ -132,4 +132,4 @@ def _envelope(value: Message) -> dict[str, Any]:
         "created_at": iso(value.created_at),
         "expires_at": wire.instant(value.expires_at),
     }
-    return envelope if value.payload is None else envelope | {"payload": json.loads(value.payload)}
+    return envelope if value.payload is None else envelope | {"payload": shown(value.payload)}

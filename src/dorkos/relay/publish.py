@@ -5,20 +5,39 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
 from dorkos.ids import new_id
 from dorkos.relay import chain, deadletters, endpoints, messages
-from dorkos.relay.model import Envelope, Message, Receipt, RecipientOutcome
+from dorkos.relay.access import AccessControl
+from dorkos.relay.model import Envelope, Message, Receipt, RecipientOutcome, SenderBudgets
 from dorkos.relay.subjects import subject_hash, validate_subject
 from dorkos.settings import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, PublishOutcome
 
-_INSERT_DELIVERY = sa.insert(relay_index)
+_INSERT_DELIVERY = Prepared(
+    sa.insert(relay_index),
+    "id",
+    "message_id",
+    "endpoint_id",
+    "position",
+    "available_at",
+    "expires_at",
+    "created_at",
+)
 
 
-def publish(tx: Transaction, envelope: Envelope, caller: Caller, settings: RelaySettings) -> Receipt:
+def publish(
+    tx: Transaction,
+    envelope: Envelope,
+    caller: Caller,
+    settings: RelaySettings,
+    *,
+    budgets: SenderBudgets,
+    access: AccessControl,
+) -> Receipt:
     """Store a message and put it into the mailbox of its subject.
 
     The receipt equals what is stored. A message that is not accepted into a mailbox is stored all the same,
@@ -28,17 +47,22 @@ def publish(tx: Transaction, envelope: Envelope, caller: Caller, settings: Relay
     _check_addresses(envelope)
     sender = caller.speaks_as(envelope.claimed_sender)
     size = _check_size(envelope, settings)
-    message = chain.compose(tx, envelope, sender=sender, size=size, caller=caller, settings=settings)
+    most_hops = settings.max_hops
+    if caller.agent_id is not None:
+        most_hops = budgets.max_hops(tx, caller.agent_id) or most_hops
+    message = chain.compose(
+        tx, envelope, sender=sender, size=size, caller=caller, settings=settings, most_hops=most_hops
+    )
     messages.insert(tx, message)
 
-    over_budget = chain.spent(message, tx.now())
+    # The message is stamped by now, so the rules judge who really speaks, operator and runs included.
+    decision = access.decide(tx, sender, message.subject)
+    if not decision.allowed:
+        return _stopped(tx, message, caller, DeadLetterReason.DENIED, decision.why)
+
+    over_budget = chain.spent(message, tx.now()) or _over_agents_budget(tx, caller, budgets)
     if over_budget is not None:
-        reason, detail = over_budget
-        mailbox = endpoints.find(tx, message.subject)
-        deadletters.bury(
-            tx, message, reason, detail, endpoint_id=mailbox.id if mailbox else None, actor=caller.subject
-        )
-        return _receipt(message, PublishOutcome.BUDGET_EXCEEDED, detail)
+        return _stopped(tx, message, caller, *over_budget)
 
     place = endpoints.take_place(tx, message.subject, size=size, most=settings.max_mailbox_size)
     if place is None:
@@ -48,6 +72,32 @@ def publish(tx: Transaction, envelope: Envelope, caller: Caller, settings: Relay
     return _receipt(
         message, PublishOutcome.DELIVERED, pressure=place.pending_count / settings.max_mailbox_size
     )
+
+
+def _stopped(
+    tx: Transaction, message: Message, caller: Caller, reason: DeadLetterReason, detail: str
+) -> Receipt:
+    """Keep a message that may not reach any mailbox as a dead letter of the mailbox it was for."""
+    mailbox = endpoints.find(tx, message.subject)
+    deadletters.bury(
+        tx, message, reason, detail, endpoint_id=mailbox.id if mailbox else None, actor=caller.subject
+    )
+    is_denied = reason is DeadLetterReason.DENIED
+    return _receipt(message, PublishOutcome.DENIED if is_denied else PublishOutcome.BUDGET_EXCEEDED, detail)
+
+
+def _over_agents_budget(
+    tx: Transaction, caller: Caller, budgets: SenderBudgets
+) -> tuple[DeadLetterReason, str] | None:
+    """Why the agent that sends may not, or None. Counted last: what is refused for another reason costs
+    nothing."""
+    if caller.agent_id is None:
+        return None
+    refusal = budgets.take_call(tx, caller.agent_id)
+    if refusal is None:
+        return None
+    over = refusal.code == DeadLetterReason.BUDGET_EXCEEDED
+    return DeadLetterReason.BUDGET_EXCEEDED if over else DeadLetterReason.DENIED, refusal.detail
 
 
 def _check_addresses(envelope: Envelope) -> None:
@@ -73,7 +123,7 @@ def _check_size(envelope: Envelope, settings: RelaySettings) -> int:
 
 def _deliver(tx: Transaction, message: Message, place: endpoints.Place, caller: Caller) -> None:
     delivery_id = new_id()
-    tx.execute(
+    tx.run(
         _INSERT_DELIVERY,
         {
             "id": delivery_id,

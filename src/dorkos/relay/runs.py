@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
+from dorkos.db.schema.relay import relay_messages as m
 from dorkos.events import EventFeed
+from dorkos.fleet import CHANGED, Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.relay import delivery, endpoints
@@ -30,6 +32,7 @@ _WAKING = (
     "relay.message.dead_lettered",
     "relay.delivery.",
     "relay.endpoint.opened",
+    CHANGED,
 )
 
 
@@ -37,7 +40,8 @@ class MessageRuns(Loop):
     """Starts runs for messages: one at a time in each mailbox, in the order of acceptance.
 
     A message whose run failed keeps its place: it is tried again before any later one. What somebody has
-    claimed by hand is passed by.
+    claimed by hand is passed by. While the fleet is on hold no message starts a run; while it is drained,
+    only those that were accepted before, and those that runs send, which may be what another run waits for.
     """
 
     def __init__(
@@ -88,16 +92,19 @@ class MessageRuns(Loop):
     def start_next(self, tx: Transaction, endpoint_id: str, run_id: str) -> bool:
         """Claim the first message of a mailbox for a run and queue the run, as one change.
 
-        False if nothing may start: the mailbox is closed, a run is at work, or the first message waits
-        for its next attempt.
+        False if nothing may start: the fleet is on hold, the mailbox is closed, a run is at work, or the
+        first message waits for its next attempt.
         """
+        fleet = gate(tx)
+        if not fleet.starts:
+            return False
         # The lock makes the look for a run at work hold: two servers must not start two.
         endpoint = endpoints.lock(tx, endpoint_id)
         if endpoint is None or endpoint.closed_at is not None or endpoint.agent_id is None:
             return False
         if endpoint.consumer is not EndpointConsumer.RUN or _run_at_work(tx, endpoint_id):
             return False
-        first = self._first(tx, endpoint_id)
+        first = self._first(tx, endpoint_id, fleet)
         if first is None or first.available_at > tx.now():
             return False
         tx.execute(
@@ -116,10 +123,10 @@ class MessageRuns(Loop):
         self._runs.queue_run(tx, request_for(first, endpoint.agent_id), run_id=run_id)
         return True
 
-    def _first(self, tx: Transaction, endpoint_id: str) -> Delivery | None:
+    def _first(self, tx: Transaction, endpoint_id: str, fleet: Fleet) -> Delivery | None:
         """The first message that may become a run, now or later. Stale ones before it are dead-lettered."""
         for _ in range(2):
-            first = _head(tx, endpoint_id)
+            first = _head(tx, endpoint_id, fleet)
             if first is None or not self._is_stale(first, tx):
                 return first
             delivery.bury_stale(tx, endpoint_id, max_attempts=self._settings.max_attempts)
@@ -162,6 +169,8 @@ def _context(message: Message) -> dict[str, str]:
 
 
 def _ready(connection: sa.Connection) -> list[str]:
+    if not read(connection).starts:
+        return []
     held = sa.exists().where(i.c.endpoint_id == e.c.id, IS_PENDING, i.c.run_id.is_not(None))
     statement = sa.select(e.c.id).where(
         e.c.consumer == EndpointConsumer.RUN,
@@ -178,12 +187,19 @@ def _run_at_work(tx: Transaction, endpoint_id: str) -> bool:
     return tx.execute(statement.limit(1)).one_or_none() is not None
 
 
-def _head(tx: Transaction, endpoint_id: str) -> Delivery | None:
+def _head(tx: Transaction, endpoint_id: str, fleet: Fleet) -> Delivery | None:
     statement = (
-        DELIVERIES.where(i.c.endpoint_id == endpoint_id, delivery.nobody_holds(tx.now()))
+        DELIVERIES.where(i.c.endpoint_id == endpoint_id, delivery.nobody_holds(tx.now()), _accepted(fleet))
         .order_by(i.c.position)
         .limit(1)
         .with_for_update(of=i, skip_locked=True)
     )
     row = tx.execute(statement).one_or_none()
     return None if row is None else delivery_of(row)
+
+
+def _accepted(fleet: Fleet) -> sa.ColumnElement[bool]:
+    """The condition of a message that may start a run in this mode, which lets some start."""
+    if fleet.fires or fleet.since is None:
+        return sa.true()
+    return sa.or_(m.c.run_id.is_not(None), m.c.created_at < fleet.since)

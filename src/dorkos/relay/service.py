@@ -15,11 +15,13 @@ from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.relay import relay_endpoints, relay_index
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EventFeed
+from dorkos.fleet import gate
 from dorkos.identity.model import Caller
 from dorkos.identity.tokens import require_live_run
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.relay import deadletters, delivery, endpoints, inbox, messages, publish, settlement
+from dorkos.relay.access import AccessControl
 from dorkos.relay.expiry import Expiry
 from dorkos.relay.model import (
     Claim,
@@ -30,6 +32,7 @@ from dorkos.relay.model import (
     Lease,
     Receipt,
     RunStarter,
+    SenderBudgets,
     StoredMessage,
 )
 from dorkos.relay.runs import MessageRuns
@@ -47,13 +50,23 @@ class RelayService:
     """Carries messages between mailboxes. Every change returns after its commit was synced."""
 
     def __init__(
-        self, *, database: Database, clock: Clock, settings: RelaySettings, feed: EventFeed, runs: RunStarter
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        settings: RelaySettings,
+        feed: EventFeed,
+        runs: RunStarter,
+        budgets: SenderBudgets,
     ) -> None:
-        """`runs` queues the runs that messages start; `feed` wakes those who wait for messages."""
+        """`runs` queues the runs that messages start; `feed` wakes those who wait for messages; `budgets`
+        says what agents that send may spend."""
         self.settings = settings
+        self._budgets = budgets
         self._database = database
         self._clock = clock
         self._wakeups = Wakeups(feed)
+        self.access = AccessControl(database)
         self.message_runs = MessageRuns(database, feed, runs, settings)
         self.expiry = Expiry(database, clock)
 
@@ -68,6 +81,7 @@ class RelayService:
 
     async def start(self) -> None:
         """Start the loops. Publishing and claiming work before that, too."""
+        await self.access.start()
         for loop in self.loops:
             await loop.start()
 
@@ -83,7 +97,7 @@ class RelayService:
 
     def publish_in(self, tx: Transaction, caller: Caller, envelope: Envelope) -> Receipt:
         """Publish in the caller's change, to be committed with whatever else it does."""
-        return publish.publish(tx, envelope, caller, self.settings)
+        return publish.publish(tx, envelope, caller, self.settings, budgets=self._budgets, access=self.access)
 
     async def open(self, caller: Caller, subject: str, *, description: str | None) -> Endpoint:
         """Open a mailbox that somebody claims from, or open a closed one again.
@@ -175,7 +189,9 @@ class RelayService:
     ) -> Claim:
         """Claim up to `limit` messages; with none there, wait up to `wait_ms` for the first.
 
-        Raises `forbidden` for another's mailbox and `endpoint_not_found` for one that is not open.
+        While the fleet is on hold nothing is claimed: the wait goes on, and if the hold outlasts it this
+        raises `fleet_on_hold`, for the mailbox may well hold something. Raises `forbidden` for another's
+        mailbox and `endpoint_not_found` for one that is not open.
         """
         _must_own(caller, subject)
         duration = timedelta(seconds=lease_s or self.settings.lease_seconds)
@@ -192,6 +208,8 @@ class RelayService:
                 continue
             left_s = deadline - timer.time()
             if left_s <= 0 or self._wakeups.ended:
+                if claim.held_by is not None:
+                    raise claim.held_by.refusal("Nothing was claimed.")
                 return claim
             within_s = left_s if claim.next_in_s is None else min(left_s, claim.next_in_s)
             await self._wakeups.wait(claim.endpoint_id, after=mark, within_s=within_s)
@@ -281,8 +299,11 @@ class RelayService:
         )
 
     def _claim(self, tx: Transaction, caller: Caller, subject: str, lease: Lease, limit: int) -> Claim:
+        fleet = gate(tx)
         _must_live(tx, caller)
         endpoint = endpoints.get_open(tx, subject)
+        if not fleet.starts:
+            return Claim(endpoint.id, (), None, held_by=fleet)
         return delivery.claim(tx, endpoint, lease, limit=limit, max_attempts=self.settings.max_attempts)
 
     async def _held(self, caller: Caller, subject: str, change: Callable[[Transaction, Endpoint], T]) -> T:

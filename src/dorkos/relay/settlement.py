@@ -15,6 +15,8 @@ from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, RunReason, RunSt
 
 # After the n-th attempt the message waits n times this long.
 RETRY_STEP = timedelta(seconds=5)
+# An agent's budget slides by the minute; a look more often would only fill the list of runs.
+BUDGET_STEP = timedelta(minutes=5)
 
 
 def settle(
@@ -32,7 +34,9 @@ def settle(
     |---------------------------|-------------------------------------------------------------|
     | completed                 | delivered                                                   |
     | interrupted, unconfirmed  | dead letter: the program may still be at work               |
+    | cancelled, fleet_stopped  | given back as below: it was not this message that was stopped |
     | cancelled                 | dead letter: somebody did not want it done                  |
+    | budget_exceeded           | given back, and this was no attempt: it waits for the agent |
     | anything else             | given back with a growing delay, until its attempts are used up |
 
     A delivery that the run does not hold (any more) is left alone. What would be given back to a mailbox
@@ -46,10 +50,12 @@ def settle(
     elif reason is RunReason.UNCONFIRMED:
         detail = f"The run {run_id} was lost sight of: whether it did its work is not known."
         _bury(tx, held, DeadLetterReason.RUN_UNCONFIRMED, detail)
-    elif state is RunState.CANCELLED:
+    elif state is RunState.CANCELLED and reason is not RunReason.FLEET_STOPPED:
         _bury(tx, held, DeadLetterReason.REJECTED, f"The run {run_id} was cancelled.")
     elif _is_closed(tx, held.endpoint_id):
         _bury(tx, held, DeadLetterReason.ENDPOINT_REMOVED, "The mailbox was closed before the run ended.")
+    elif reason is RunReason.BUDGET_EXCEEDED:
+        delivery.put_off(tx, held, delay=BUDGET_STEP, actor=held.endpoint_subject)
     else:
         delivery.give_back(
             tx, held, delay=RETRY_STEP * held.attempts, max_attempts=max_attempts, actor=held.endpoint_subject

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from dorkos.events import Cursor, EventFeed
+from dorkos.fleet import CHANGED
 
 # Kinds after which a claim may find something, or may find the mailbox closed.
 _KINDS = frozenset(
@@ -32,7 +33,10 @@ class Wakeups:
         return self._feed.head
 
     async def wait(self, endpoint_id: str, *, after: Cursor, within_s: float) -> None:
-        """Return when something happened in the mailbox after the mark, or after `within_s` seconds."""
+        """Return when something happened in the mailbox after the mark, or after `within_s` seconds.
+
+        A change of the fleet's mode happens in every mailbox.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s) as wait:
                 self._waits.add(wait)
@@ -50,6 +54,8 @@ class Wakeups:
 
     async def _next(self, endpoint_id: str, after: Cursor) -> None:
         async for event in self._feed.watch(after):
+            if event.kind == CHANGED:
+                return
             if event.kind in _KINDS and endpoint_id in (event.entity_id, event.data.get("endpointId")):
                 return
         # The feed stopped, and the server with it.

@@ -37,7 +37,7 @@ def _absent() -> Any:
     return ABSENT
 
 
-def _left_out(**rules: Any) -> Any:
+def left_out(**rules: Any) -> Any:
     """A field that is left out of the answer when there is nothing to say."""
     return Field(default=None, exclude_if=_is_none, **rules)
 
@@ -113,8 +113,8 @@ class PublishAnswer(Wire):
     delivered_to: int
     chain_id: str
     recipients: list[Recipient]
-    rejected: list[Rejection] | None = _left_out()
-    mailbox_pressure: dict[str, float] | None = _left_out()
+    rejected: list[Rejection] | None = left_out()
+    mailbox_pressure: dict[str, float] | None = left_out()
 
 
 class Budget(Wire):
@@ -131,12 +131,12 @@ class MessageView(Wire):
     id: str
     subject: str
     sender: str | None = Field(alias="from")
-    reply_to: str | None = _left_out()
+    reply_to: str | None = left_out()
     payload: Any = Field(default_factory=_absent, exclude_if=_is_absent)
     budget: Budget
     chain_id: str
-    parent_id: str | None = _left_out()
-    run_id: str | None = _left_out()
+    parent_id: str | None = left_out()
+    run_id: str | None = left_out()
     created_at: str
     expires_at: str | None
 
@@ -172,7 +172,7 @@ class MessagesAnswer(Wire):
     """Messages, newest first. `nextCursor` is there if there are more."""
 
     messages: list[StoredMessageView]
-    next_cursor: str | None = _left_out()
+    next_cursor: str | None = left_out()
 
 
 class MessageInput(Wire):
@@ -198,7 +198,7 @@ class EndpointView(Wire):
     consumer: EndpointConsumer
     pending_count: int
     registered_at: str
-    closed_at: str | None = _left_out()
+    closed_at: str | None = left_out()
 
 
 class OpenInput(Wire):
@@ -237,7 +237,7 @@ class InboxAnswer(Wire):
     """Messages of the mailbox, newest first. `nextCursor` is there if there are more."""
 
     messages: list[InboxEntry]
-    next_cursor: str | None = _left_out()
+    next_cursor: str | None = left_out()
 
 
 class ClaimInput(Wire):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dorkos.mesh.model import Hints
-from dorkos.mesh.strategies.paragraph import first_paragraph, shown_name
+from dorkos.mesh.strategies.instructions import product_hints
 from dorkos.mesh.strategies.protocol import Folder
-from dorkos.mesh.untrusted import UnreadableFileError, read_file
 from dorkos.vocabulary import AgentRuntime
 
 _MARKER = "CLAUDE.md"
-_READ_BYTES = 4096
 
 
 class ClaudeCodeStrategy:
@@ -22,18 +20,4 @@ class ClaudeCodeStrategy:
         """The folder's name, and the first paragraph of the file as description."""
         if _MARKER not in folder.files:
             return None
-        return Hints(
-            suggested_name=shown_name(folder.path.name),
-            detected_runtime=AgentRuntime.CLAUDE_CODE,
-            inferred_capabilities=("code",),
-            description=_description(folder),
-        )
-
-
-def _description(folder: Folder) -> str | None:
-    try:
-        start = read_file(folder.path / _MARKER, within=folder.path, limit=_READ_BYTES)
-    except (UnreadableFileError, FileNotFoundError):
-        # The mark counts all the same: often it is a link to a file that several projects share.
-        return None
-    return first_paragraph(start)
+        return product_hints(folder, AgentRuntime.CLAUDE_CODE, _MARKER)

@@ -32,4 +32,5 @@ class ManifestStrategy:
             namespace=found.namespace,
             entrypoint=found.entrypoint,
             manifest_id=found.id,
+            schema_version=found.schema_version,
         )

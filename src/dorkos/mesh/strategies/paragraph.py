@@ -35,4 +35,6 @@ def shown_name(folder_name: str) -> str:
 
 def _printable(text: str) -> str:
     # A file is free to hold escape sequences; a terminal that shows its description must not obey them.
+    if text.isprintable():
+        return text
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text.expandtabs(1))

@@ -35,7 +35,10 @@ class Strategy(Protocol):
 
     @property
     def markers(self) -> frozenset[str]:
-        """The names by which it knows a project. Only folders that hold some marker are shown to it."""
+        """The names it wants to know of: those that mark a project, and those it reads hints from.
+
+        Only folders that hold one of them are shown to it.
+        """
         ...
 
     def look(self, folder: Folder) -> Hints | Problem | None:

@@ -1,0 +1,141 @@
+"""Looking for agents on disk: which roots, what to respect there, and what is told of what was found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dorkos.boundary import Boundary
+from dorkos.clock import Clock
+from dorkos.db.database import Database
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.mesh.copies import Copies
+from dorkos.mesh.denials import denied_paths
+from dorkos.mesh.discovery import Ground, Limits, Walk
+from dorkos.mesh.model import Candidate, Discovery, Problem, SearchEnd
+from dorkos.mesh.scans import Finding, Scans
+from dorkos.mesh.store import registered_paths
+from dorkos.mesh.strategies.protocol import Strategy
+from dorkos.settings import MeshSettings
+from dorkos.storable import check_storable
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database says about paths, in one snapshot."""
+
+    denied: set[str]
+    agents_by_path: dict[str, str]
+
+
+class Explorer:
+    """Discovery. It changes nothing: a candidate becomes an agent only when a person registers it."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        settings: MeshSettings,
+        boundary: Boundary,
+        *,
+        strategies: Sequence[Strategy],
+        limits: Limits,
+        copies: Copies,
+    ) -> None:
+        """`limits` bounds each discovery; its depth is the default of those that name none."""
+        self._database = database
+        self._clock = clock
+        self._settings = settings
+        self._boundary = boundary
+        self._strategies = strategies
+        self._limits = limits
+        self._copies = copies
+        self._scans = Scans()
+
+    async def discover(self, roots: Sequence[str] | None, *, max_depth: int | None) -> Discovery:
+        """All that `search` gives, in one piece, when it is over."""
+        candidates: list[Candidate] = []
+        problems: list[Problem] = []
+        end: SearchEnd | None = None
+        async with aclosing(await self.search(roots, max_depth=max_depth)) as findings:
+            async for found in findings:
+                if isinstance(found, Candidate):
+                    candidates.append(found)
+                elif isinstance(found, Problem):
+                    problems.append(found)
+                elif isinstance(found, SearchEnd):
+                    end = found
+        assert end is not None  # It is the last thing that a search gives.
+        return Discovery(tuple(candidates), tuple(problems), end.progress.directories, end.truncated)
+
+    async def search(self, roots: Sequence[str] | None, *, max_depth: int | None) -> AsyncGenerator[Finding]:
+        """Look for agents below `roots`, else below the scan roots of the settings, else the boundary.
+
+        Gives candidates and problems as they are found, progress in between, and the end at last. Raises
+        `outside_boundary` before anything is read, or `not_ready` when discovery is switched off; the
+        generator raises `not_ready` when too many discoveries are at work.
+        """
+        if not self._settings.enabled:
+            raise DorkError(
+                ErrorCode.NOT_READY,
+                "Discovery is switched off.",
+                hint="Set `mesh.enabled` (DORKOS_MESH_ENABLED) to true and start the server again.",
+            )
+        named = roots if roots is not None else [str(root) for root in self._settings.scan_roots]
+        real = await asyncio.to_thread(self._confine_all, named or [str(self._boundary.root)])
+        known = await self._database.read(_known)
+        allowed = [root for root in real if not _is_below(root, known.denied)]
+        walk = Walk(
+            allowed,
+            strategies=self._strategies,
+            ground=Ground(
+                denied=known.denied,
+                registered=known.agents_by_path,
+                data_directory=str(self._boundary.data_directory),
+                home=str(await asyncio.to_thread(_home)),
+            ),
+            limits=self._limits if max_depth is None else replace(self._limits, depth=max_depth),
+            clock=self._clock,
+        )
+        denied = [Problem(str(root), "is denied") for root in real if root not in allowed]
+        return self._findings(walk, denied, set(known.agents_by_path.values()))
+
+    def stop(self) -> None:
+        """End the searches that are at work, so that a shutdown need not wait for them."""
+        self._scans.stop()
+
+    async def _findings(
+        self, walk: Walk, denied: list[Problem], registered: set[str]
+    ) -> AsyncGenerator[Finding]:
+        for problem in denied:
+            yield problem
+        async with aclosing(self._scans.watch(walk)) as findings:
+            async for found in findings:
+                if isinstance(found, Candidate) and found.hints.manifest_id in registered:
+                    copy = replace(found, duplicate_of=found.hints.manifest_id)
+                    self._copies.note([copy])
+                    yield copy
+                else:
+                    yield found
+
+    def _confine_all(self, roots: Iterable[str]) -> list[Path]:
+        real = [self._boundary.confine(root) for root in roots]
+        check_storable([str(root) for root in real])
+        return real
+
+
+def _known(connection: sa.Connection) -> _Known:
+    return _Known(denied_paths(connection), registered_paths(connection))
+
+
+def _is_below(path: Path, denied: set[str]) -> bool:
+    return any(str(folder) in denied for folder in (path, *path.parents))
+
+
+def _home() -> Path:
+    return Path.home().resolve()

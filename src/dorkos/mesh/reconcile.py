@@ -1,0 +1,218 @@
+"""Keeping the registry true to the disk: what was edited, what went away, what came back."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from dorkos.clock import Clock
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.system import nodes
+from dorkos.lifecycle import Loop
+from dorkos.mesh import store
+from dorkos.mesh.budgets import forget_old_calls
+from dorkos.mesh.claims import changes
+from dorkos.mesh.denials import denial_over
+from dorkos.mesh.drift import ManifestState, drift, taken_over
+from dorkos.mesh.folders import Folders, Look, Presence
+from dorkos.mesh.manifest import Manifest
+from dorkos.mesh.model import Agent, Mailboxes, Problem, Source
+from dorkos.mesh.standing import put, standing
+from dorkos.node import Node
+from dorkos.settings import MeshSettings
+from dorkos.vocabulary import AgentStatus
+
+log = logging.getLogger("dorkos.mesh")
+
+# A server that did not stop in good order and was not seen for so long is taken for gone.
+_FORGOTTEN = timedelta(days=30)
+
+
+class FolderLocks(Protocol):
+    """Whoever reads a manifest and stores what it says holds the lock of its folder."""
+
+    def lock(self, project: Path) -> AbstractAsyncContextManager[object]:
+        """The lock of a folder in this process."""
+        ...
+
+
+@dataclass
+class Reconciled:
+    """What one pass did: ids of agents by what became of them, and what could not be looked at."""
+
+    looked_at: int = 0
+    unreachable: list[str] = field(default_factory=list)
+    archived: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Reconciler(Loop):
+    """Looks at the folder of every agent, again and again. It never deletes, and never for absence.
+
+    | what it sees                       | what it does                                                  |
+    |------------------------------------|---------------------------------------------------------------|
+    | the folder is gone                 | `unreachable`; after `mesh.archiveDays` `archived`            |
+    | the folder is there (again)        | `active`, with the mailbox as it was                          |
+    | the folder cannot be read          | nothing but a problem in the report: that is not absence      |
+    | a manifest edited by hand          | see `drift`; what waits for a person is told once             |
+    | a manifest that is invalid or gone | nothing but a problem in the report                           |
+
+    One agent that cannot be dealt with holds up no other. While servers of other hosts share the database
+    a folder that is not on this host is no evidence, and nothing becomes unreachable here.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        settings: MeshSettings,
+        folders: Folders,
+        locks: FolderLocks,
+        *,
+        mailboxes: Mailboxes,
+        node: Node,
+    ) -> None:
+        """Keep the collaborators."""
+        super().__init__("mesh.reconcile", interval_s=settings.reconcile_seconds)
+        self._database = database
+        self._clock = clock
+        self._enabled = settings.enabled
+        self._archive_after = timedelta(days=settings.archive_days)
+        self._folders = folders
+        self._locks = locks
+        self._mailboxes = mailboxes
+        self._node = node
+        # The files of which it was told what waits in them, so that each is told of once.
+        self._told: dict[str, str] = {}
+
+    async def work(self) -> float | None:
+        """One pass, unless Mesh is switched off; and old counts are cleared away."""
+        if self._enabled:
+            await self.reconcile()
+        await forget_old_calls(self._database, self._clock.now())
+        return None
+
+    async def reconcile(self) -> Reconciled:
+        """Look at every agent now."""
+        done = Reconciled()
+        agents = await self._database.read(store.all_agents)
+        is_shared = await self._database.read(self._is_shared)
+        for agent in agents:
+            if self.stopping:
+                break
+            try:
+                async with self._locks.lock(agent.project_path):
+                    await self._one(agent.id, is_shared, done)
+            except Exception as fault:  # One agent must not keep the others from being looked at.
+                log.exception("the agent %s could not be reconciled", agent.id)
+                done.problems.append(Problem(str(agent.project_path), f"failed: {fault}"))
+        registered = {agent.id for agent in agents}
+        self._told = {key: seen for key, seen in self._told.items() if key in registered}
+        return done
+
+    async def _one(self, agent_id: str, is_shared: bool, done: Reconciled) -> None:
+        # Read under the lock: an edit that has just been made must not be taken for an old file.
+        agent = await self._database.read(lambda connection: store.agent_by_id(connection, agent_id))
+        if agent is None:
+            return
+        done.looked_at += 1
+        look = await self._folders.look(agent)
+        if look.presence is Presence.UNREADABLE:
+            done.problems.append(Problem(str(agent.project_path), look.detail or "cannot be read"))
+            return
+        if look.presence is Presence.GONE and is_shared and agent.unreachable_since is None:
+            return
+        stands = await self._database.read(
+            lambda connection: self._standing(connection, agent, look, self._clock.now())
+        )
+        # Most agents are where they were, and looking at them must not keep the writer busy.
+        if stands != (agent.status, agent.unreachable_since):
+            became = await self._database.write(lambda tx: self._store_presence(tx, agent, look))
+            {
+                AgentStatus.UNREACHABLE: done.unreachable,
+                AgentStatus.ARCHIVED: done.archived,
+                AgentStatus.ACTIVE: done.returned,
+            }.get(became or AgentStatus.INACTIVE, []).append(agent.id)
+        if look.found is not None:
+            await self._compare(agent, look, done)
+
+    def _store_presence(self, tx: Transaction, agent: Agent, look: Look) -> AgentStatus | None:
+        """The status that the agent got, or None if it kept its own."""
+        status, since = self._standing(tx, agent, look, tx.now())
+        reason = {
+            AgentStatus.INACTIVE: "Its path is denied.",
+            AgentStatus.UNREACHABLE: f"{agent.project_path} is not there.",
+            AgentStatus.ARCHIVED: f"{agent.project_path} has not been there for long.",
+            AgentStatus.ACTIVE: f"{agent.project_path} is there.",
+        }[status]
+        stored = put(tx, agent, status, since, mailboxes=self._mailboxes, reason=reason, actor=None)
+        return status if stored and status is not agent.status else None
+
+    def _standing(
+        self, source: Source, agent: Agent, look: Look, now: datetime
+    ) -> tuple[AgentStatus, datetime | None]:
+        """Where the agent stands by what was seen, and since when its folder is away."""
+        since = None if look.presence is Presence.THERE else agent.unreachable_since or now
+        status = standing(
+            denied=denial_over(source, agent.project_path) is not None,
+            unreachable_since=since,
+            now=now,
+            archive_after=self._archive_after,
+        )
+        return status, since
+
+    async def _compare(self, agent: Agent, look: Look, done: Reconciled) -> None:
+        found = look.found
+        if isinstance(found, Manifest) and found.hash == agent.manifest_hash:
+            return
+        if found is None:
+            return
+        seen = drift(agent, found)
+        if seen.detail is not None:
+            if seen.state is not ManifestState.MISSING or agent.manifest_hash is not None:
+                done.problems.append(Problem(str(agent.project_path), seen.detail))
+            return
+        assert isinstance(found, Manifest)  # All else has a detail.
+        if seen.waiting:
+            done.waiting.append(agent.id)
+        is_news = bool(seen.waiting) and self._told.get(agent.id) != found.hash
+
+        def change(tx: Transaction) -> bool:
+            current = store.agent_by_id(tx, agent.id)
+            if current is None or current.updated_at != agent.updated_at:
+                return False  # Somebody else was here since; the next pass sees what they left.
+            edited = taken_over(current, found, seen, tx.now())
+            if edited != current:
+                if not store.update_agent(tx, edited):
+                    return False
+                tx.emit(
+                    "mesh.agent.updated",
+                    agent.id,
+                    {"changed": sorted(changes(current, edited)) or ["manifestHash"], "by": "manifest"},
+                )
+            if is_news:
+                data = {"waiting": dict(seen.waiting), "projectPath": str(agent.project_path)}
+                tx.emit("mesh.agent.manifest_changed", agent.id, data)
+            return edited != current
+
+        if await self._database.write(change):
+            done.updated.append(agent.id)
+        if is_news:
+            self._told[agent.id] = found.hash
+
+    def _is_shared(self, connection: sa.Connection) -> bool:
+        """Whether servers of other hosts may be at work on this database."""
+        since = self._clock.now() - _FORGOTTEN
+        statement = sa.select(nodes.c.id).where(
+            nodes.c.host != self._node.host, nodes.c.stopped_at.is_(None), nodes.c.heartbeat_at >= since
+        )
+        return connection.execute(statement.limit(1)).first() is not None

@@ -1,0 +1,1 @@
+"""What Mesh asks of Pulse and Relay, answered from their tables; wired by the composition root."""
