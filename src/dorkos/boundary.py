@@ -21,7 +21,7 @@ class Boundary:
                 f"The boundary {root} cannot be used: {fault.strerror}.",
                 hint="Set `server.boundary` to a directory that exists.",
             ) from fault
-        self._data_directory = data_directory.resolve()
+        self.data_directory = data_directory.resolve()
 
     def confine(self, path: str) -> Path:
         """The real path of `path`, links resolved as far as it exists. Raises `outside_boundary`.
@@ -45,7 +45,7 @@ class Boundary:
             raise self._refusal(path, f"it cannot be resolved ({fault})") from fault
         if not real.is_relative_to(self.root):
             raise self._refusal(path, f"it is not inside {self.root}")
-        if real.is_relative_to(self._data_directory):
+        if real.is_relative_to(self.data_directory):
             raise self._refusal(path, "it is inside the data directory")
         return real
 

@@ -47,12 +47,18 @@ class ErrorCode(StrEnum):
     DELIVERY_NOT_FOUND = "delivery_not_found"
     AGENT_NOT_FOUND = "agent_not_found"
     DENIAL_NOT_FOUND = "denial_not_found"
+    RULE_NOT_FOUND = "rule_not_found"
 
     ENDPOINT_EXISTS = "endpoint_exists"
     AGENT_EXISTS = "agent_exists"
     LEASE_LOST = "lease_lost"
     RUN_NOT_ACTIVE = "run_not_active"
     CONFLICT = "conflict"
+    REASON_REQUIRED = "reason_required"
+    APPROVAL_NOT_FOUND = "approval_not_found"
+    APPROVAL_DECIDED = "approval_decided"
+    APPROVAL_SUPERSEDED = "approval_superseded"
+    FLEET_ON_HOLD = "fleet_on_hold"
 
     TOO_MANY_STREAMS = "too_many_streams"
 
@@ -79,6 +85,14 @@ class ErrorCode(StrEnum):
     DRIVER_MISSING = "driver_missing"
     OUTCOME_UNKNOWN = "outcome_unknown"
     BACKUP_FAILED = "backup_failed"
+    RESTORE_FAILED = "restore_failed"
+    NETWORK_FILESYSTEM = "network_filesystem"
+
+    TARGET_NOT_EMPTY = "target_not_empty"
+    MOVE_UNFINISHED = "move_unfinished"
+    IMPORT_INVALID = "import_invalid"
+    EXPORT_FAILED = "export_failed"
+    TRANSFER_FAILED = "transfer_failed"
 
     INTERNAL_ERROR = "internal_error"
 
@@ -139,11 +153,25 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.DELIVERY_NOT_FOUND: ErrorRow(404, 3, "No delivery of this message is in this mailbox."),
     ErrorCode.AGENT_NOT_FOUND: ErrorRow(404, 3, "No agent has this id."),
     ErrorCode.DENIAL_NOT_FOUND: ErrorRow(404, 3, "This path is not denied."),
+    ErrorCode.RULE_NOT_FOUND: ErrorRow(404, 3, "No access rule has this id."),
     ErrorCode.ENDPOINT_EXISTS: ErrorRow(409, 4, "An endpoint with this subject exists already."),
     ErrorCode.AGENT_EXISTS: ErrorRow(409, 4, "Another agent is registered with this id or at this path."),
     ErrorCode.LEASE_LOST: ErrorRow(409, 4, "The lease expired or belongs to somebody else; claim again."),
     ErrorCode.RUN_NOT_ACTIVE: ErrorRow(409, 4, "The run has already finished."),
+    ErrorCode.REASON_REQUIRED: ErrorRow(
+        400, 2, "An agent has to say why it wants a schedule, for the person who approves it."
+    ),
+    ErrorCode.APPROVAL_NOT_FOUND: ErrorRow(404, 3, "No approval has this id."),
+    ErrorCode.APPROVAL_DECIDED: ErrorRow(
+        409, 4, "The approval was answered already, or its time is over; the details say how it ended."
+    ),
+    ErrorCode.APPROVAL_SUPERSEDED: ErrorRow(
+        409, 4, "The schedule was changed after it was shown; read the approval that is open now."
+    ),
     ErrorCode.CONFLICT: ErrorRow(409, 4, "Somebody else changed it at the same time; read it and try again."),
+    ErrorCode.FLEET_ON_HOLD: ErrorRow(
+        409, 6, "The fleet is on hold, stopped or draining, so this is not started until a person lifts that."
+    ),
     ErrorCode.TOO_MANY_STREAMS: ErrorRow(
         429, 6, "The server holds as many event streams as it is willing to."
     ),
@@ -172,13 +200,33 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.SNAPSHOT_FAILED: ErrorRow(
         500, 7, "The snapshot before a migration failed; nothing was migrated."
     ),
-    ErrorCode.DRIVER_MISSING: ErrorRow(500, 7, "The database driver is not installed."),
+    ErrorCode.DRIVER_MISSING: ErrorRow(500, 7, "The database driver is not installed, or is too old."),
     ErrorCode.OUTCOME_UNKNOWN: ErrorRow(
         503,
         7,
-        "The connection broke during COMMIT: the change may or may not be stored. Read before you repeat it.",
+        "The connection broke, or the file was taken away, during COMMIT: the change may or may not be "
+        "stored. Read before you repeat it.",
     ),
     ErrorCode.BACKUP_FAILED: ErrorRow(500, 7, "No verified copy of the database could be made."),
+    ErrorCode.RESTORE_FAILED: ErrorRow(
+        500, 7, "The restore could not be carried out; the message says where the database is."
+    ),
+    ErrorCode.NETWORK_FILESYSTEM: ErrorRow(
+        500, 7, "The database would lie on a network file system, where SQLite can lose data."
+    ),
+    ErrorCode.TARGET_NOT_EMPTY: ErrorRow(
+        409, 7, "The database that rows were to be moved into holds rows already."
+    ),
+    ErrorCode.MOVE_UNFINISHED: ErrorRow(
+        500, 7, "An import or a transfer into the database was begun and is not finished."
+    ),
+    ErrorCode.IMPORT_INVALID: ErrorRow(
+        400, 2, "The file is no complete export, or was changed; the message names the line."
+    ),
+    ErrorCode.EXPORT_FAILED: ErrorRow(500, 7, "The export could not be written; no file was made."),
+    ErrorCode.TRANSFER_FAILED: ErrorRow(
+        500, 7, "What arrived at the other database is not what was sent; it is not served."
+    ),
     ErrorCode.INTERNAL_ERROR: ErrorRow(500, 70, "A fault of DorkOS itself; the log has the details."),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.system import system_state
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.fleet import FleetService
 from dorkos.identity.model import OPERATOR
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
@@ -28,11 +29,19 @@ class _UndoError(Exception):
 
 
 def checks(
-    *, database: Database, loops: Sequence[Loop], relay: RelayService, mesh: MeshService
+    *,
+    database: Database,
+    loops: Sequence[Loop],
+    relay: RelayService,
+    mesh: MeshService,
+    fleet: FleetService,
 ) -> tuple[ReadinessCheck, ...]:
     """The checks of a whole system, in the order in which parts stand on one another."""
 
     async def database_answers() -> None:
+        if database.damage is not None:
+            raise _not_ready(f"{database.damage} Run `dorkos db verify`")
+
         def touch(tx: Transaction) -> int:
             epoch = system_state.update().where(system_state.c.key == "epoch")
             return tx.execute(epoch.values(value=system_state.c.value)).rowcount
@@ -54,10 +63,16 @@ def checks(
     async def registry_answers() -> None:
         await mesh.registry.list(limit=1)
 
+    async def fleet_mode_is_known() -> str | None:
+        # A hold is what a person wanted, so it is worth telling and no fault.
+        mode = await fleet.fleet()
+        return None if mode.fires else str(mode)
+
     return (
         ReadinessCheck("database", database_answers),
         ReadinessCheck("bus", bus_takes_a_message),
         ReadinessCheck("registry", registry_answers),
+        ReadinessCheck("fleet", fleet_mode_is_known),
         *(ReadinessCheck(loop.name, _works(loop)) for loop in loops),
     )
 

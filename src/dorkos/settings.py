@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.plain_file import read_file
 
 T = TypeVar("T")
 
@@ -67,6 +68,29 @@ class DatabaseSettings(_Section):
     )
 
 
+class BackupSettings(_Section):
+    """The daily copy of the SQLite database."""
+
+    every_hours: int = _setting(
+        24,
+        "DORKOS_BACKUP_EVERY_HOURS",
+        "Age of the newest daily backup at which the server makes the next, in hours; 0 switches it off.",
+        ge=0,
+        le=24 * 366,
+    )
+    keep: int = _setting(
+        7, "DORKOS_BACKUP_KEEP", "Daily backups that are kept; older ones are deleted.", ge=1, le=1000
+    )
+    rehearse_days: int = _setting(
+        7,
+        "DORKOS_REHEARSE_DAYS",
+        "Days after which the newest backup is again restored for trial, into a folder that is thrown away; "
+        "0 switches it off.",
+        ge=0,
+        le=366,
+    )
+
+
 class SchedulerSettings(_Section):
     """Pulse."""
 
@@ -81,6 +105,13 @@ class SchedulerSettings(_Section):
         "DORKOS_MAX_CONCURRENT_RUNS",
         "Runs at work at once on this server; more wait queued.",
         ge=1,
+        le=1000,
+    )
+    max_concurrent_per_agent: int = _setting(
+        0,
+        "DORKOS_MAX_CONCURRENT_PER_AGENT",
+        "Runs of one agent at work at once, on all servers together; more wait queued. 0 sets no limit.",
+        ge=0,
         le=1000,
     )
     lease_seconds: int = _setting(
@@ -99,6 +130,36 @@ class SchedulerSettings(_Section):
         "Most output kept of one run, in bytes.",
         ge=4096,
         le=2**31 - 1,
+    )
+    retention_count: int = _setting(
+        100,
+        "DORKOS_RETENTION_COUNT",
+        "Due instants that are kept of each schedule, with their runs, and as many runs that were started "
+        "otherwise.",
+        ge=1,
+        le=1_000_000,
+    )
+    retention_days: int = _setting(
+        365,
+        "DORKOS_RETENTION_DAYS",
+        "Days after which a due instant, a run that has ended, or a deleted schedule is taken away.",
+        ge=1,
+        le=36_600,
+    )
+    redact: list[str] = _setting(
+        ["DORKOS_TOKEN"],
+        "DORKOS_REDACT",
+        "Environment variables of runs and of the server whose values, from four characters on, are replaced "
+        "by `[redacted]` in what is stored of a run: its output and its error. Separated by `:` in the "
+        "environment.",
+    )
+
+    approval_days: int = _setting(
+        7,
+        "DORKOS_APPROVAL_DAYS",
+        "Days that a person has to answer whether an agent's schedule may run; it is paused after that.",
+        ge=1,
+        le=366,
     )
 
 
@@ -139,11 +200,58 @@ class RelaySettings(_Section):
 class MeshSettings(_Section):
     """Mesh."""
 
-    enabled: bool = _setting(True, "DORKOS_MESH_ENABLED", "Whether discovery may run.")
+    enabled: bool = _setting(
+        True, "DORKOS_MESH_ENABLED", "Whether discovery and the looks at agents' folders may run."
+    )
     scan_roots: list[Path] = _setting(
         [],
         "DORKOS_SCAN_ROOTS",
         "Directories that discovery searches when none is named, separated by `:` in the environment.",
+    )
+    reconcile_seconds: int = _setting(
+        300,
+        "DORKOS_RECONCILE_SECONDS",
+        "How often the folders of registered agents are looked at.",
+        ge=1,
+        le=86_400,
+    )
+    archive_days: int = _setting(
+        30,
+        "DORKOS_ARCHIVE_DAYS",
+        "Days after which an agent whose folder cannot be seen is archived; nothing is deleted by it.",
+        ge=1,
+        le=3660,
+    )
+    inactive_minutes: int = _setting(
+        60,
+        "DORKOS_INACTIVE_MINUTES",
+        "Minutes without a sign of an agent after which it counts as inactive.",
+        ge=1,
+        le=366 * 1440,
+    )
+    stale_minutes: int = _setting(
+        1440,
+        "DORKOS_STALE_MINUTES",
+        "Minutes without a sign of an agent after which it counts as stale, unless its next turn is ahead.",
+        ge=1,
+        le=366 * 1440,
+    )
+    stuck_minutes: int = _setting(
+        30,
+        "DORKOS_STUCK_MINUTES",
+        "Minutes that work may wait for an agent that does not take it, before it counts as stuck.",
+        ge=1,
+        le=366 * 1440,
+    )
+    max_calls_per_hour: int = _setting(
+        100,
+        "DORKOS_MAX_CALLS_PER_HOUR",
+        "Messages sent and runs started in an hour by an agent whose manifest names no other number.",
+        ge=1,
+        le=2**31 - 1,
+    )
+    token_days: int = _setting(
+        365, "DORKOS_AGENT_TOKEN_DAYS", "Days that the token of a registered agent holds.", ge=1, le=3660
     )
 
 
@@ -163,6 +271,7 @@ class Settings(_Section):
 
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    backups: BackupSettings = BackupSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     relay: RelaySettings = RelaySettings()
     mesh: MeshSettings = MeshSettings()
@@ -242,7 +351,7 @@ def load_settings(
 
 def _from_file(path: Path) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode("utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as fault:

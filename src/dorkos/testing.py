@@ -151,18 +151,20 @@ class _Server:
                 self.drop(name)
 
     def _empty(self, name: str) -> None:
-        """Delete row by row: on small tables that is ten times as fast as TRUNCATE."""
+        """Delete row by row, all in one go: on small tables that is ten times as fast as TRUNCATE."""
+        tables = (table.name for table in reversed(metadata.sorted_tables))
+        emptied = [name for name in tables if name not in (schema_ledger.name, system_state.name)]
+        statements = (
+            # A test that left a transaction open must not stop the next one.
+            "SET LOCAL lock_timeout = '2s'",
+            *(f"DELETE FROM {name}" for name in emptied),  # noqa: S608 - Our own tables.
+            "DELETE FROM system_state WHERE key NOT IN ('epoch', 'schema_fingerprint')",
+            "ALTER TABLE events ALTER COLUMN position RESTART",
+        )
         engine = sa.create_engine(postgres_url(self.url(name)), poolclass=NullPool)
         with engine.begin() as connection:
-            # A test that left a transaction open must not stop the next one.
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-            for table in reversed(metadata.sorted_tables):
-                if table.name not in (schema_ledger.name, system_state.name):
-                    connection.execute(table.delete())
-            connection.execute(
-                system_state.delete().where(system_state.c.key.not_in(("epoch", "schema_fingerprint")))
-            )
-            connection.exec_driver_sql("ALTER TABLE events ALTER COLUMN position RESTART")
+            # Without parameters the driver takes several statements at once.
+            connection.exec_driver_sql("; ".join(statements), execution_options={"no_parameters": True})
 
     def _run(self, statement: str) -> None:
         with self._admin.connect() as connection:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from dorkos.testing import empty_postgres
+from tests.db.legacy.relay_kit import FIXTURES
 from tests.server_process import ServerProcess
 
+_COMING = "Coming from DorkOS for Node"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -46,6 +52,24 @@ def example_manifest(page: str) -> str:
     return found.group(1)
 
 
+def test_stopping_everything_works_as_written(tmp_path: Path) -> None:
+    """Every command of the section succeeds, in order, on a fresh server."""
+    lines = commands("operating.md", section="Stopping everything for a while")
+    assert len(lines) == 3
+
+    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        run_all(lines, tmp_path, server.environment)
+
+
+def test_the_page_on_pulse_works_as_written(tmp_path: Path) -> None:
+    """Every command of the page succeeds, in order, on a fresh server."""
+    lines = commands("pulse.md")
+    assert len(lines) == 12
+
+    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        run_all(lines, tmp_path, server.environment)
+
+
 def test_getting_started_works_as_written(tmp_path: Path) -> None:
     """Every command of the page succeeds, in order, on a fresh server."""
     folder = tmp_path / "my projects"
@@ -59,20 +83,51 @@ def test_getting_started_works_as_written(tmp_path: Path) -> None:
         run_all(lines, folder, server.environment)
 
 
+def test_the_page_on_relay_works_as_written(tmp_path: Path) -> None:
+    """Every command of the page succeeds, in order, on a fresh server."""
+    lines = commands("relay.md")
+    assert len(lines) > 7
+
+    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        run_all(lines, tmp_path, server.environment)
+
+
 def test_the_page_on_the_database_works_as_written(tmp_path: Path) -> None:
     """First beside a running server, then without one; the server starts on what was put back."""
     folder = tmp_path / "anywhere"
     folder.mkdir()
     page = "database.md"
-    beside, alone = (commands(page, section=name) for name in ("While a server runs", "Without a server"))
+    sections = ("While a server runs", "Without a server", "Moving data")
+    beside, alone, moving = (commands(page, section=name) for name in sections)
     assert len(beside) > 4
-    assert len(alone) > 7
-    # A command in neither section would not be run.
-    assert beside + alone == commands(page)
+    assert len(alone) > 5
+    assert len(moving) > 5
+    # A command in no section would not be run; those of the last one are in the next test.
+    assert beside + alone + moving + commands(page, section=_COMING) == commands(page)
     with ServerProcess(tmp_path / "home", boundary=folder) as server:
         run_all(beside, folder, server.environment)
         environment = server.environment
     del environment["DORKOS_URL"]
     run_all(alone, folder, environment)
+    with empty_postgres() as url:
+        run_all(moving, folder, environment | {"POSTGRES_URL": url})
     with ServerProcess(tmp_path / "home", boundary=folder) as server, server.client() as client:
         assert client.get("/api/db/status").status_code == 200
+
+
+def test_coming_from_node_works_as_written(tmp_path: Path) -> None:
+    """Into another home, and then in the old home itself, where the log of a crash still lies."""
+    lines = commands("database.md", section=_COMING)
+    assert len(lines) > 4
+    shutil.copytree(FIXTURES / "home-wal", tmp_path / ".dork")
+    others = {name: value for name, value in os.environ.items() if not name.startswith("DORK")}
+    run_all(lines, tmp_path, {**others, "HOME": str(tmp_path)})
+
+
+async def test_the_example_of_a_test_works_as_written() -> None:
+    """The page on the database shows how a user's own test gets a database."""
+    found = re.search(r"```python\n(.*?)```", (DOCS / "database.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(found.group(1), names)
+    await names["test_mine"]()

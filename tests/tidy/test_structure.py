@@ -66,3 +66,28 @@ def test_no_module_is_a_drawer() -> None:
         if path.stem in _VAGUE and path.suffix != ".pyc"
     ]
     assert not drawers, drawers
+
+
+_RULE_WRITERS = {"src/dorkos/relay/rules.py"}
+
+
+def test_access_rules_are_written_in_one_module() -> None:
+    """Whoever writes them elsewhere forgets the revision, and running servers go on by the old ones.
+
+    What writes whole tables from below, such as an import, puts the fleet on hold, which renews it.
+    """
+    writers = {
+        path
+        for path, tree in _trees("src")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _writes_rules(node)
+    }
+    assert writers == _RULE_WRITERS
+
+
+def _writes_rules(call: ast.Call) -> bool:
+    named = [argument.id for argument in call.args if isinstance(argument, ast.Name)]
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("insert", "update", "delete"):
+        return False
+    owner = call.func.value
+    return "relay_rules" in named or (isinstance(owner, ast.Name) and owner.id == "relay_rules")
