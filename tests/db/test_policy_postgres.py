@@ -86,7 +86,9 @@ def test_waiting_for_another_is_told_as_busy(
         with migrating_postgres(url) as other, other.begin():
             other.exec_driver_sql(hold)
             monkeypatch.setattr(connections, "WAIT_MS", 50)
-            assert refusal(ask, url).code is ErrorCode.DATABASE_BUSY
+            refused = refusal(ask, url)
+        assert refused.code is ErrorCode.DATABASE_BUSY
+        assert "Another server" in refused.message
 
 
 @pytest.mark.parametrize("ask", [migrate, status_postgres])

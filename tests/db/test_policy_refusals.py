@@ -154,7 +154,9 @@ CASES = {
     "marked, but without ledger": Case(_mark_without_ledger, ErrorCode.DATABASE_CORRUPT, "no record"),
     "a folder": Case(Path.mkdir, ErrorCode.DATABASE_UNREACHABLE, "cannot be read"),
     "a link to nowhere near": Case(
-        lambda path: path.symlink_to(path.parent / "no" / "such" / "folder"), ErrorCode.HOME_UNWRITABLE, ""
+        lambda path: path.symlink_to(path.parent / "no" / "such" / "folder"),
+        ErrorCode.DATABASE_UNREACHABLE,
+        "",
     ),
 }
 

@@ -143,6 +143,27 @@ async def test_a_lock_of_another_program_does_not_hold_up_a_stop(
     assert "Traceback" not in caplog.text
 
 
+async def test_a_stopping_system_says_so_before_it_stores_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each change at its end would wait its full time behind another program's lock."""
+    home = Home(tmp_path)
+    create_sqlite_file(home.database_path)
+    database = SqliteDatabase(home.database_path, clock=SystemClock())
+    await database.open()
+    system = build(home, Settings.model_validate({"server": {"port": 0}}), database, SystemClock())
+    await system.start()
+    monkeypatch.setattr(sqlite, "_STEPS", 1_000_000)
+    with closing(sqlite_driver().connect(str(database.path), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        stopping = asyncio.ensure_future(system.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=30)
+        other.execute("ROLLBACK")
+    await stopping
+    await database.close()
+    assert done
+
+
 async def test_changes_that_wait_together_wait_for_a_lock_once(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,10 @@ class _Load:
                 self._sent.release()
 
 
+# A restore begins a new history, on hold, with the rules read anew.
+_NEW_EACH_TIME = ("epoch", "fleet", "relay:rules")
+
+
 def _contents(path: Path) -> dict[str, list[Any]]:
     """Every row of every table, without what a restore is there to change."""
     with closing(connect_read_only(path, immutable=True)) as connection:
@@ -73,7 +77,7 @@ def _contents(path: Path) -> dict[str, list[Any]]:
         rows = {
             name: connection.execute(f'SELECT * FROM "{name}" ORDER BY 1, 2').fetchall() for name in tables
         }
-    rows["system_state"] = [row for row in rows["system_state"] if row[0] not in ("epoch", "fleet")]
+    rows["system_state"] = [row for row in rows["system_state"] if row[0] not in _NEW_EACH_TIME]
     rows["events"] = [row for row in rows["events"] if row[1] != "system.database.restored"]
     return rows
 
