@@ -160,7 +160,8 @@ async def test_what_cannot_start_says_why(tmp_path: Path, argv: tuple[str, ...],
 async def test_the_program_is_looked_for_on_the_path_of_the_run(tmp_path: Path) -> None:
     """PATH of the given environment counts, not the server's."""
     tool = tmp_path / "my-tool"
-    tool.write_text(f"#!{sys.executable}\nprint('mine')\n")
+    # Not Python: a checkout may lie under a path with a space, which no such first line can name.
+    tool.write_text("#!/bin/sh\necho mine\n")
     tool.chmod(0o755)
     spec = RunSpec(("my-tool",), "", tmp_path, {"PATH": str(tmp_path)})
     process = await CommandRuntime().start(spec)
