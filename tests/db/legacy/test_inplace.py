@@ -326,3 +326,45 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(name: str, point: str, tmp
     }
     assert sorted(path.name for path in home.glob("dork.db*")) == ["dork.db"]
     assert _kept(home)
+
+
+@pytest.mark.parametrize("name", ["home-three-databases", "home-upgraded-by-server"])
+def test_a_store_that_cannot_be_read_stops_it(name: str, tmp_path: Path) -> None:
+    """Once replaced, nothing could bring it over later: so nothing is replaced, and mending it is enough."""
+    home = copy_of(name, tmp_path)
+    (home / "pulse.db").rename(home / "aside")
+    (home / "pulse.db").mkdir()
+    before = sorted(path.name for path in home.glob("dork.db*"))
+    with pytest.raises(DorkError) as refusal:
+        _open(home)
+    assert refusal.value.code is ErrorCode.DATABASE_UNREACHABLE
+    assert "pulse.db" in refusal.value.message
+    assert sorted(path.name for path in home.glob("dork.db*")) == before
+    assert _kept(home) == []
+
+    (home / "pulse.db").rmdir()
+    (home / "aside").rename(home / "pulse.db")
+    _open(home)
+    assert dump_of(home / "dork.db") == brought(name).dump()
+
+
+def test_a_store_that_is_written_meanwhile_stops_it(tmp_path: Path) -> None:
+    """What DorkOS for Node adds after it was read would stay behind."""
+    home = copy_of("home-three-databases", tmp_path)
+
+    def work_on(step: str) -> None:
+        if step == "built":
+            with closing(sqlite_driver().connect(str(home / "pulse.db"), isolation_level=None)) as old:
+                old.execute("UPDATE runs SET error = 'late'")
+
+    with pytest.raises(DorkError) as refusal:
+        take_over(
+            home,
+            backups=home / "backups",
+            clock=ManualClock(NOW),
+            rules=RULES,
+            say=lambda _: None,
+            reached=work_on,
+        )
+    assert refusal.value.code is ErrorCode.DATABASE_BUSY
+    assert not (home / "dork.db").exists()

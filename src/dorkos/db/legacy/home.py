@@ -48,6 +48,8 @@ class LegacyHome:
         self._folder = tempfile.TemporaryDirectory(prefix="dorkos-adopt-", ignore_cleanup_errors=True)
         self._databases: dict[str, LegacyDatabase | None] = {}
         self._looks: dict[str, _Looks] = {}
+        # Databases that are there and could not be read at all, with the reason.
+        self.lost: dict[str, str] = {}
 
     def __enter__(self) -> LegacyHome:
         """Nothing is read yet."""
@@ -74,6 +76,10 @@ class LegacyHome:
     def is_unchanged(self, relative: str) -> bool:
         """Whether a database that was read is still the one that was copied, log and all."""
         return _looks((self.path / relative).resolve()) == self._looks.get(relative)
+
+    def changed(self) -> list[str]:
+        """The databases that were read and are not what they were any more."""
+        return [relative for relative in self._looks if not self.is_unchanged(relative)]
 
     def document(self, relative: str) -> object:
         """The parsed JSON of a file; `ABSENT` if there is none, `UNREADABLE` if it was reported as such."""
@@ -113,6 +119,7 @@ class LegacyHome:
             return database
         except (OSError, RuntimeError, sqlite_driver().Error) as fault:  # The second: links in a circle.
             reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+            self.lost[relative] = reason
             self._report.unreadable(relative, str(path), reason)
             return None
 

@@ -71,11 +71,16 @@ def take_over(
         with LegacyHome(home, report) as old:
             found = _checked(old, database)
             _build(building, old, report, clock=clock, rules=rules, say=say)
+            _refuse_lost(old)
             reached("built")
             kept = None if found is None else _keep(found, backups, clock)
             reached("kept")
             with nullcontext() if found is None else _alone_with(database, old):
                 reached("merged")
+                # DorkOS for Node may still be writing the others: what it added since would stay behind.
+                for relative in old.changed():
+                    if relative != DATABASE:
+                        raise _in_use(home / relative)
                 _replace(building, database, is_first=found is None)
         reached("replaced")
     except Exception:
@@ -121,6 +126,17 @@ def _checked(old: LegacyHome, path: Path) -> LegacyDatabase | None:
             hint=f"Bring it over into a new data directory: dorkos db adopt '{path.parent}' --home DIRECTORY",
         )
     return found
+
+
+def _refuse_lost(old: LegacyHome) -> None:
+    """A whole store that cannot be read now could never be brought over later: nothing is replaced then."""
+    for relative, reason in old.lost.items():
+        raise DorkError(
+            ErrorCode.DATABASE_UNREACHABLE,
+            f"{old.path / relative} cannot be read: {reason}. Nothing was replaced.",
+            hint="Mend that (rights, room for temporary files), then start again. To go on without it, bring "
+            f"over what can be read into a new data directory: dorkos db adopt '{old.path}' --home DIRECTORY",
+        )
 
 
 def _build(path: Path, old: LegacyHome, report: Report, *, clock: Clock, rules: Rules, say: Progress) -> None:
