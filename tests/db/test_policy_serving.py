@@ -143,6 +143,11 @@ async def test_a_lock_of_another_program_does_not_hold_up_a_stop(
     assert "Traceback" not in caplog.text
 
 
+def _settings(directory: Path) -> Settings:
+    """A port of its own, and a boundary that is there even where the user has no home directory."""
+    return Settings.model_validate({"server": {"port": 0, "boundary": str(directory.parent)}})
+
+
 async def test_a_stopping_system_says_so_before_it_stores_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +156,7 @@ async def test_a_stopping_system_says_so_before_it_stores_anything(
     create_sqlite_file(home.database_path)
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, Settings.model_validate({"server": {"port": 0}}), database, SystemClock())
+    system = build(home, _settings(tmp_path), database, SystemClock())
     await system.start()
     monkeypatch.setattr(sqlite, "_STEPS", 1_000_000)
     with closing(sqlite_driver().connect(str(database.path), isolation_level=None)) as other:
@@ -237,7 +242,7 @@ async def test_damage_makes_readiness_red_until_the_next_start(tmp_path: Path) -
     _rot(home.database_path, "agent_denials")
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, Settings.model_validate({"server": {"port": 0}}), database, SystemClock())
+    system = build(home, _settings(tmp_path), database, SystemClock())
     await system.start()
     try:
         assert await _not_ready(system) == {}
@@ -257,7 +262,7 @@ async def test_a_lost_log_makes_readiness_red(tmp_path: Path) -> None:
     create_sqlite_file(home.database_path)
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, Settings.model_validate({"server": {"port": 0}}), database, SystemClock())
+    system = build(home, _settings(tmp_path), database, SystemClock())
     await system.start()
     try:
         assert await _not_ready(system) == {}
