@@ -1,0 +1,83 @@
+"""The child process that drives an agent: `python -m dorkos.runtimes.driver_main NAME`.
+
+It reads one request, as a JSON document, from its standard input, and says on its standard output what
+happens, as `dorkos.runtimes.events`. SIGTERM asks it to cancel. It says `cancelled` once the agent has ended;
+if it does not, the server kills the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from dorkos.runtimes.driver import Driver, DriverRequest, Emit, UnavailableError
+from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode
+
+
+async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> int:
+    """Drive the agent with the request in `text`, say the result, and answer the exit code."""
+    work = asyncio.ensure_future(_result(drive, text, emit))
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows has no such signals.
+        loop.add_signal_handler(signal.SIGTERM, work.cancel)
+        loop.add_signal_handler(signal.SIGINT, work.cancel)
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        result = Result(ResultStatus.CANCELLED)
+    emit(result)
+    return 0 if result.status is ResultStatus.COMPLETED else 1
+
+
+async def _result(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> Result:
+    try:
+        return await drive(DriverRequest.decoded(text), emit)
+    except UnavailableError as missing:
+        return Result(ResultStatus.UNAVAILABLE, kind="unavailable", error=str(missing), hint=missing.hint)
+    except Exception as fault:  # noqa: BLE001  # Whatever the agent's library raises is the end of this run.
+        emit(Log(f"{type(fault).__name__}: {fault}", "error"))
+        return Result(ResultStatus.FAILED, kind=type(fault).__name__, error=str(fault) or repr(fault))
+
+
+def emit_line(event: Event) -> None:
+    """Write the event to standard output, at once."""
+    sys.stdout.write(encode(event) + "\n")
+    sys.stdout.flush()
+
+
+def load(name: str) -> Driver:
+    """The driver of that name: a module `dorkos.runtimes.<name>_driver`, or any module by its dotted name.
+
+    Raises `UnavailableError`.
+    """
+    module = name if "." in name else f"dorkos.runtimes.{name}_driver"
+    try:
+        found = importlib.import_module(module)
+    except ImportError as fault:
+        raise UnavailableError(
+            f"The runtime {name!r} cannot be loaded: {fault}.",
+            hint=f"Install what it needs, such as `pip install 'dorkos[{name}]'`.",
+        ) from fault
+    if not callable(getattr(found, "drive", None)):
+        raise UnavailableError(
+            f"{module} has no function `drive`.", hint="See docs/runtimes.md for what a runtime must offer."
+        )
+    return cast(Driver, found)
+
+
+def main(name: str) -> int:
+    """Serve one request and answer the exit code."""
+
+    async def drive(request: DriverRequest, emit: Emit) -> Result:
+        return await load(name).drive(request, emit)
+
+    return asyncio.run(perform(drive, sys.stdin.read(), emit_line))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
