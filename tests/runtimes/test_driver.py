@@ -26,7 +26,7 @@ async def drive(request, emit):
     if request.prompt == "missing":
         raise UnavailableError("no such program", hint="install it")
     if request.prompt == "wait":
-        await asyncio.sleep(600)
+        await asyncio.Event().wait()
     return Result(ResultStatus.COMPLETED, request.prompt)
 """
 

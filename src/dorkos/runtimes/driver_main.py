@@ -8,7 +8,6 @@ if it does not, the server kills the group.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import signal
 import sys
@@ -23,7 +22,7 @@ async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], tex
     """Drive the agent with the request in `text`, say the result, and answer the exit code."""
     work = asyncio.ensure_future(_result(drive, text, emit))
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows has no such signals.
+    if sys.platform != "win32":  # Its loops take no signal handlers; there the group is killed.
         loop.add_signal_handler(signal.SIGTERM, work.cancel)
         loop.add_signal_handler(signal.SIGINT, work.cancel)
     try:
