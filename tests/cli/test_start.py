@@ -54,7 +54,11 @@ def test_a_client_loads_neither_database_nor_server(server: ServerProcess, words
     loaded = _loaded_by(*words, environment=server.environment)
     assert "httpx" in loaded
     assert not loaded.intersection((*_SERVER_SIDE, "mcp"))
-    assert not {name for name in loaded if name.startswith(("dorkos.db", "dorkos.server", "dorkos.app"))}
+    assert not {
+        name
+        for name in loaded
+        if name.startswith(("dorkos.db", "dorkos.server", "dorkos.app", "dorkos.offline", "dorkos.serving"))
+    }
 
 
 @pytest.mark.parametrize("words", [("--version",), ("--json", "--version")], ids=" ".join)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dorkos import app
+from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.backup import back_up_sqlite
 from dorkos.db.engine import sqlite_driver
@@ -149,7 +149,7 @@ def test_a_lineage_home_whose_database_is_a_link_is_taken_over_with_its_log(tmp_
     (home / "dork.db").symlink_to(disk / "real.db")
 
     rehearse_take_over(home, clock=ManualClock(NOW), rules=RULES, say=lambda _: None)
-    app.migrate(Home(home), None, ManualClock(NOW), lambda _: None)
+    storage.migrate(Home(home), None, ManualClock(NOW), lambda _: None)
 
     assert (home / "dork.db").is_symlink()
     assert dump_of(home / "dork.db") == brought("home-wal").dump()

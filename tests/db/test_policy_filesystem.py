@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 import psutil
 import pytest
 
-from dorkos.app import run
 from dorkos.clock import ManualClock
 from dorkos.db import filesystem
 from dorkos.db.engine import Role, sqlite_engine
@@ -25,6 +24,7 @@ from dorkos.db.filesystem import (
 from dorkos.db.migrate import migrate_sqlite
 from dorkos.db.sqlite import SqliteDatabase
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.serving import run
 from dorkos.testing import create_sqlite_file
 from tests.cli.terminal import call
 

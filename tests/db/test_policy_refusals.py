@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dorkos.app import run
 from dorkos.clock import SystemClock
 from dorkos.db.engine import APPLICATION_ID, sqlite_driver
 from dorkos.db.ledger import revisions
 from dorkos.db.migrate import migrate_sqlite, status_sqlite
 from dorkos.db.verify import verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.serving import run
 from dorkos.testing import create_sqlite_file
 from tests.cli.terminal import call
 from tests.db.conftest import Bench
@@ -302,7 +302,7 @@ def test_a_disk_that_is_full_for_a_new_database_leaves_none_that_serves(tmp_path
 _UNPRIVILEGED = """
 import json, os, sys
 from pathlib import Path
-import dorkos.app, dorkos.db.backup, dorkos.db.verify, dorkos.testing
+import dorkos.serving, dorkos.offline, dorkos.db.backup, dorkos.db.verify, dorkos.testing
 from tests.cli.terminal import call
 home = Path(sys.argv[1])
 dorkos.testing.create_sqlite_file(home / "dork.db")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dorkos import app
+from dorkos import serving
 from dorkos.app import System, build
 from dorkos.clock import ManualClock, SystemClock
 from dorkos.db import engine, sqlite
@@ -108,7 +108,7 @@ def test_what_the_migrations_library_tells_is_not_for_the_log(monkeypatch: pytes
     chatty = [logging.getLogger(name) for name in ("alembic", "asyncio", "filelock", "httpx", "mcp")]
     for logger in (*chatty, logging.getLogger("uvicorn.access")):
         monkeypatch.setattr(logger, "level", logger.level)
-    app._log_to_stderr("info")
+    serving._log_to_stderr("info")
     assert {logger.level for logger in chatty} == {logging.WARNING}
 
 

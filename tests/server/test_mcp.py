@@ -463,7 +463,7 @@ async def test_the_request_line_may_be_anything(served: Served) -> None:
 
 def test_the_sdk_is_imported_on_first_use() -> None:
     """A server that no agent asks starts faster and stays smaller."""
-    program = "import sys, dorkos.app; print(*sys.modules)"
+    program = "import sys, dorkos.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     assert "dorkos.server.mcp.endpoint" in loaded

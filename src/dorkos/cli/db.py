@@ -220,8 +220,8 @@ def _without_secrets(url: str) -> str:
 
 
 def _migrate(place: Place) -> MigrationReport:
-    from dorkos.app import migrate as bring_up_to_date
     from dorkos.clock import SystemClock
+    from dorkos.storage import migrate as bring_up_to_date
 
     place.home.prepare()
     place.home.lock()
@@ -232,8 +232,8 @@ def _migrate(place: Place) -> MigrationReport:
 
 
 def _rehearse(place: Place) -> MigrationReport:
-    from dorkos.app import rehearse
     from dorkos.clock import SystemClock
+    from dorkos.storage import rehearse
 
     if place.url:
         raise only_sqlite(

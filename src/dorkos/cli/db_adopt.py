@@ -33,8 +33,8 @@ def adopt(
 
         dorkos db adopt ~/.dork --home ~/.dorkos
     """
-    from dorkos.app import adopt as bring_over
     from dorkos.clock import SystemClock
+    from dorkos.storage import adopt as bring_over
 
     options = options_of(context)
     place = place_of(options, database)

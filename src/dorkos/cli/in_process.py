@@ -56,8 +56,8 @@ async def _ask_here(
 ) -> Any:
     import httpx
 
-    from dorkos.app import opened_fleet
     from dorkos.cli.client import refusal_of
+    from dorkos.offline import opened_fleet
 
     async with opened_fleet(home, echo=notice) as application:
         # Only then: the operator's token is made when a directory is opened for the first time.

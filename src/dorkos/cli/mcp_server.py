@@ -107,7 +107,7 @@ class _OpenedSystem:
 
 
 def _import_opened() -> Any:
-    from dorkos.app import opened
+    from dorkos.offline import opened
 
     return opened
 

@@ -36,7 +36,7 @@ def up(
 
         dorkos up --port 4242
     """
-    from dorkos.app import run
+    from dorkos.serving import run
 
     options = options_of(context)
     flags = {"server.host": host, "server.port": port, "database.url": database}

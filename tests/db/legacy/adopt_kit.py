@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dorkos import app
+from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.engine import sqlite_driver
 from dorkos.home import Home
@@ -38,7 +38,7 @@ class Target:
 
     def adopt(self, source: Path, *, url: str | None = None) -> Adoption:
         """Bring `source` over, as `dorkos db adopt` does."""
-        return app.adopt(self.home, source, url, ManualClock(NOW), lambda _: None)
+        return storage.adopt(self.home, source, url, ManualClock(NOW), lambda _: None)
 
     def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """What a query answers."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dorkos import app
+from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.connections import migrating_postgres
 from dorkos.db.engine import sqlite_driver
@@ -55,7 +55,7 @@ def test_running_it_again_adds_nothing_and_changes_nothing(home: str, target: Ta
     """Equal row for row, though the clock went on; and the report says that all was there."""
     first = target.adopt(FIXTURES / home)
     dump = target.dump()
-    second = app.adopt(target.home, FIXTURES / home, None, ManualClock(), lambda _: None)
+    second = storage.adopt(target.home, FIXTURES / home, None, ManualClock(), lambda _: None)
     assert first.added > 300
     assert (second.added, second.snapshot) == (0, None)
     assert target.dump() == dump
@@ -213,8 +213,8 @@ def test_into_postgresql_the_same_comes(tmp_path: Path) -> None:
     name = "home-upgraded-by-server"
     place = Home(tmp_path / "place")
     with empty_postgres() as url:
-        adoption = app.adopt(place, FIXTURES / name, url, ManualClock(NOW), lambda _: None)
-        again = app.adopt(place, FIXTURES / name, url, ManualClock(), lambda _: None)
+        adoption = storage.adopt(place, FIXTURES / name, url, ManualClock(NOW), lambda _: None)
+        again = storage.adopt(place, FIXTURES / name, url, ManualClock(), lambda _: None)
         assert (adoption.added, again.added) == (brought_adoption(name).added, 0)
         assert not place.database_path.exists()
         assert verify_postgres(url) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dorkos import app
+from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.legacy.collecting import Rules
@@ -39,7 +39,7 @@ RULES = Rules(lambda _cron, _zone: None, None)
 
 def _open(home: Path) -> MigrationReport:
     """What every start does before it uses the database."""
-    return app.migrate(Home(home), None, ManualClock(NOW), lambda _: None)
+    return storage.migrate(Home(home), None, ManualClock(NOW), lambda _: None)
 
 
 def _kept(home: Path) -> list[Path]:
@@ -162,7 +162,7 @@ def test_a_rehearsal_says_what_would_come_and_changes_no_byte(name: str, tmp_pat
     """The same report, of a database that is thrown away."""
     home = copy_of(name, tmp_path)
     before = content_of(home)
-    rehearsed = app.rehearse(Home(home), ManualClock(NOW), lambda _: None)
+    rehearsed = storage.rehearse(Home(home), ManualClock(NOW), lambda _: None)
     assert content_of(home) == before
     assert rehearsed.snapshot is None
     assert rehearsed.adopted == _open(home).adopted

@@ -1,0 +1,100 @@
+"""A server on a data directory, from the lock to the last word."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from dorkos.app import System, build
+from dorkos.clock import Clock, SystemClock
+from dorkos.home import Home
+from dorkos.plain_file import write_file
+from dorkos.settings import Settings, load_settings
+from dorkos.storage import be_up_to_date, open_database
+
+_LEVELS = {"fatal": 50, "error": 40, "warn": 30, "info": 20, "debug": 10, "trace": 5}
+
+
+def run(home: Path, flags: Mapping[str, object], *, echo: Callable[[str], None]) -> int:
+    """Run a server on the data directory `home` until SIGINT or SIGTERM; returns the exit code.
+
+    `flags` are settings given by hand, by their dotted keys. `echo` gets each line meant for a person.
+    Raises a refusal if the directory, the database or the port cannot be had; nothing has fired then.
+    """
+    place = Home(home)
+    place.prepare()
+    settings = load_settings(place.config_path, environment=os.environ, flags=flags).values
+    _log_to_stderr(settings.logging.level)
+    place.lock()
+    try:
+        clock = SystemClock()
+        be_up_to_date(place, settings.database.url, clock, echo)
+        asyncio.run(_serve(place, settings, clock, echo))
+    finally:
+        place.unlock()
+    return 0
+
+
+async def _serve(home: Home, settings: Settings, clock: Clock, echo: Callable[[str], None]) -> None:
+    stop_requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A second signal sets an event that is set already: the stop goes on as it began.
+        loop.add_signal_handler(number, stop_requested.set)
+    database = open_database(home, settings.database.url, clock)
+    await database.open()
+    try:
+        system = build(home, settings, database, clock)
+        try:
+            await system.start()
+            await _be_ready(system)
+            with _announced(home, system.http.url):
+                echo(f"DorkOS ready on {system.http.url}")
+                fleet = await system.fleet.fleet()
+                if not fleet.fires:
+                    mode = str(fleet).rstrip(".")
+                    echo(f"{mode}. `dorkos fleet` shows what waits, `dorkos fleet resume` lets it go on.")
+                await stop_requested.wait()
+                echo("Stopping: runs that are at work are ended and marked")
+        finally:
+            await system.stop()
+    finally:
+        await database.close()
+    echo("DorkOS stopped")
+
+
+async def _be_ready(system: System) -> None:
+    """Raise what is not ready: the ready line is a promise."""
+    for readiness in system.readiness:
+        await readiness.check()
+
+
+@contextlib.contextmanager
+def _announced(home: Home, url: str) -> Iterator[None]:
+    """Tell the command line where the server is. Information only: the lock decides who runs."""
+    place = home.server_path
+    with contextlib.suppress(OSError):
+        write_file(place, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=_LEVELS[level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    if level != "trace":
+        # These tell of every request, connection, lock and migration.
+        for chatty in ("alembic", "asyncio", "filelock", "httpx", "mcp", "uvicorn.access"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
