@@ -111,3 +111,14 @@ def test_every_number_has_an_upper_bound(tmp_path: Path, row: SettingRow) -> Non
         load_settings(tmp_path / "absent.json", environment={row.env: str(2**63)})
 
     assert refusal.value.code is ErrorCode.INVALID_SETTING
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "ab*", "abc", "a*b*c*d", "abcd**"])
+def test_a_pattern_that_would_hide_everything_is_refused(tmp_path: Path, pattern: str) -> None:
+    """A `*` stands at the end alone, behind three characters or more."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"scheduler": {"redactPatterns": ["swordfish", pattern]}}), "utf-8")
+    with pytest.raises(DorkError) as refusal:
+        load_settings(config, environment={})
+
+    assert refusal.value.code is ErrorCode.INVALID_SETTING

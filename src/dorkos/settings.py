@@ -12,9 +12,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
 from dorkos.errors import DorkError, ErrorCode
@@ -91,6 +91,12 @@ class BackupSettings(_Section):
     )
 
 
+# Less would be found everywhere, and hide the output instead.
+_RedactPattern = Annotated[
+    str, StringConstraints(pattern=r"^([^*]{3,}\*|[^*]{4,})$", max_length=1000, strict=True)
+]
+
+
 class SchedulerSettings(_Section):
     """Pulse."""
 
@@ -152,6 +158,13 @@ class SchedulerSettings(_Section):
         "Environment variables of runs and of the server whose values, from four characters on, are replaced "
         "by `[redacted]` in what is stored of a run: its output and its error. Separated by `:` in the "
         "environment.",
+    )
+    redact_patterns: list[_RedactPattern] = _setting(
+        [],
+        "DORKOS_REDACT_PATTERNS",
+        "Texts that are replaced in the same way wherever they stand. One that ends in `*`, such as "
+        "`sk-ant-*`, goes together with the 8 or more letters, digits and signs of a token that follow "
+        "it. Separated by `:` in the environment.",
     )
 
     approval_days: int = _setting(

@@ -210,6 +210,37 @@ def test_runs_are_filtered_by_state(dorkos: Dorkos, add: Add) -> None:
     assert dorkos("pulse", "runs", "--state", "nonsense", "--json").json["code"] == "validation_failed"
 
 
+def test_runs_are_read_page_by_page(dorkos: Dorkos, add: Add) -> None:
+    """Each page names the cursor of the next, also where the answer is JSON; no run is left out."""
+    add("paged", "pass")
+    made = [dorkos("pulse", "run", "paged", "--json").json["runId"] for _ in range(5)]
+    seen: list[str] = []
+    cursor: tuple[str, ...] = ()
+    for size in (2, 2, 1):
+        page = dorkos("pulse", "runs", "--schedule", "paged", "--limit", "2", *cursor, "--json")
+        assert len(page.json) == size
+        seen += [row["id"] for row in page.json]
+        cursor = ("--cursor", page.err.split()[-1]) if page.err else ()
+    assert seen == made[::-1]
+    assert cursor == ()
+    assert dorkos("pulse", "runs", "--cursor", "nonsense", "--json").json["code"] == "invalid_cursor"
+
+
+def test_runs_of_a_span_of_time(dorkos: Dorkos, add: Add) -> None:
+    """From --since on and before --until, by when they were made."""
+    add("spanned", "pass")
+    dorkos("pulse", "run", "spanned", "--follow")
+    rows = ("pulse", "runs", "--schedule", "spanned", "--json")
+    (row,) = dorkos(*rows, "--since", "2020-01-01T00:00Z").json
+    assert dorkos(*rows, "--since", row["createdAt"]).json == [row]
+    assert dorkos(*rows, "--until", row["createdAt"]).json == []
+    assert dorkos(*rows, "--since", "2999-01-01T00:00Z").json == []
+    assert dorkos(*rows, "--since", "yesterday-ish").json["code"] == "invalid_instant"
+    assert dorkos(*rows, "--since", "2026-02-01T00:00", "--until", "2026-01-01T00:00").json["code"] == (
+        "invalid_instant"
+    )
+
+
 def test_a_run_is_cancelled(dorkos: Dorkos, add: Add) -> None:
     """The one that follows it sees it end; a second cancel is too late."""
     add("waits", "import signal; print('up', flush=True); signal.pause()")

@@ -398,3 +398,15 @@ async def test_no_secret_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert failed.reason is RunReason.START_FAILED
         assert "[redacted]" in (failed.error or "")
         assert "hunter2" not in (failed.error or "")
+
+
+async def test_what_looks_like_a_secret_is_not_stored(tmp_path: Path) -> None:
+    """By its beginning, also when no variable holds it."""
+    clock = SystemClock()
+    async with (
+        create_test_db(clock=clock) as db,
+        working(workshop(db, clock, tmp_path, redact_patterns=["sk-live-*", "swordfish"])) as shop,
+    ):
+        program = "print('sk-live-' + '0123456789', 'sk-live-x', 'sword' + 'fish')"
+        run = await shop.finished(await shop.queued(*python(program)))
+        assert run.output == "[redacted] sk-live-x [redacted]\n"

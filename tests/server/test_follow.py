@@ -119,6 +119,36 @@ async def test_a_run_is_followed_to_its_end_across_a_broken_connection(running: 
     assert again[-1].event == "end"
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/event-stream", "text/event-stream"),
+        ("Text/Event-Stream; charset=utf-8, */*;q=0.1", "text/event-stream"),
+        ("application/json;q=0.5, text/event-stream", "text/event-stream"),
+        ("application/json, text/event-stream", "application/json"),
+        ("text/event-stream;q=0", "application/json"),
+        ("text/event-stream;q=most", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+async def test_output_is_a_stream_for_whoever_accepts_one(running: Running, accept: str, kind: str) -> None:
+    """The page is for everybody else; both begin behind the same `after`."""
+    run_id = await running.run()
+    running.go(3)
+    address = f"/api/pulse/runs/{run_id}/output"
+    async with asyncio.timeout(30), running.client.stream("GET", f"{address}/stream") as response:
+        _ = [frame async for frame in frames(response)]
+    async with (
+        asyncio.timeout(30),
+        running.client.stream("GET", address, headers={"Accept": accept}, params={"after": "0"}) as response,
+    ):
+        body = (await response.aread()).decode()
+    assert response.headers["content-type"].split(";")[0] == kind
+    assert ("event: end" in body) is (kind == "text/event-stream")
+    assert "one" in body
+
+
 async def test_following_a_run_that_does_not_exist_is_refused(running: Running) -> None:
     """With a status, not with an empty stream."""
     answer = await running.client.get("/api/pulse/runs/none/output/stream")

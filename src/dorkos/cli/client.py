@@ -68,6 +68,11 @@ class Client:
         """Read. Query values of None are left out."""
         return self._request("GET", path, query=query)
 
+    def page(self, path: str, **query: QueryValue) -> tuple[Any, str | None]:
+        """Read a page of a list, and where the next page begins; None if this is the last."""
+        response = self._answer("GET", path, query=query)
+        return _document(response, self._url), response.headers.get("x-next-cursor")
+
     def post(self, path: str, body: Mapping[str, object] | None = None, *, wait_s: float = 0.0) -> Any:
         """Change something, or ask for it. `wait_s` is how long the server may take on purpose."""
         return self._request("POST", path, body=body or {}, wait_s=wait_s)
@@ -144,6 +149,17 @@ class Client:
         body: Mapping[str, object] | None = None,
         wait_s: float = 0.0,
     ) -> Any:
+        return _document(self._answer(method, path, query=query, body=body, wait_s=wait_s), self._url)
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: Mapping[str, object] | None = None,
+        wait_s: float = 0.0,
+    ) -> httpx.Response:
         # What cannot be stored cannot be encoded either; the server would refuse it with the same code.
         check_storable(body)
         check_storable(query)
@@ -158,10 +174,7 @@ class Client:
             response = self._http.send(request)
         if response.is_error:
             raise refusal_of(response, self._url)
-        try:
-            return response.json()
-        except ValueError as fault:
-            raise _stranger(self._url) from fault
+        return response
 
     @contextmanager
     def _faults(self, *, changes: bool) -> Iterator[None]:
@@ -212,6 +225,13 @@ def refusal_of(response: httpx.Response, url: str) -> DorkError:
         known = _BY_STATUS.get(response.status_code, ErrorCode.INTERNAL_ERROR)
         details = {"serverCode": code, "details": details}
     return DorkError(known, str(message), hint=hint, details=details)
+
+
+def _document(response: httpx.Response, url: str) -> Any:
+    try:
+        return response.json()
+    except ValueError as fault:
+        raise _stranger(url) from fault
 
 
 def _stranger(url: str) -> DorkError:

@@ -84,30 +84,6 @@ def run(
         follow_to_end(client, options, run_id)
 
 
-@command("runs")
-def runs(
-    context: typer.Context,
-    schedule: Annotated[
-        str | None, typer.Option(metavar="SCHEDULE", help="Only runs of this schedule, by id or name.")
-    ] = None,
-    state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="Only runs in this state, such as failed.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 20,
-) -> None:
-    """Show runs, newest first.
-
-    Example:
-
-        dorkos pulse runs --schedule morning --state failed
-    """
-    options = options_of(context)
-    with connect(options) as client:
-        chosen = None if schedule is None else schedule_id(client, schedule)
-        found = client.get(_RUNS, scheduleId=chosen, status=state, limit=limit)
-        show(options, found, lambda rows: pulse_text.runs(rows, names_by_id(client) if rows else {}))
-
-
 @command("show")
 def show_run(context: typer.Context, run: RunArgument) -> None:
     """Show everything about one run.

@@ -1,4 +1,4 @@
-"""`dorkos pulse test | stats | missed | simulate`: trying out, what came of it, and what is to come."""
+"""`dorkos pulse runs | test | stats | missed | simulate`: what ran, what did not, and what is to come."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from dorkos.cli import pulse_text
 from dorkos.cli.connection import address, connect
 from dorkos.cli.instants import duration, instant, local_time, milliseconds, zone_label
-from dorkos.cli.names import schedule_id
+from dorkos.cli.names import names_by_id, schedule_id
 from dorkos.cli.options import Command, options_of
 from dorkos.cli.pulse import ScheduleArgument, follow_to_end
 from dorkos.cli.render import Column, notice, preview, print_facts, print_table, say, show
@@ -24,10 +24,54 @@ UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Before th
 
 def join(app: typer.Typer) -> None:
     """Add these commands to `dorkos pulse`."""
+    app.command("runs", cls=Command)(runs)
     app.command("test", cls=Command)(try_out)
     app.command("stats", cls=Command)(stats)
     app.command("missed", cls=Command)(missed)
     app.command("simulate", cls=Command)(simulate)
+
+
+def runs(
+    context: typer.Context,
+    *,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="SCHEDULE", help="Only runs of this schedule, by id or name.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only runs in this state, such as failed.")
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Go on where the page before ended.")
+    ] = None,
+) -> None:
+    """Show runs, newest first, by the time at which they were made.
+
+    When there may be older ones, standard error names the cursor of the next page, also with --json.
+
+    Examples:
+
+        dorkos pulse runs --schedule morning --state failed
+
+        dorkos pulse runs --since 2026-03-01T00:00 --until 2026-03-02T00:00
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        chosen = None if schedule is None else schedule_id(client, schedule)
+        found, following = client.page(
+            "/api/pulse/runs",
+            scheduleId=chosen,
+            status=state,
+            since=_time(since),
+            until=_time(until),
+            limit=limit,
+            cursor=cursor,
+        )
+        show(options, found, lambda rows: pulse_text.runs(rows, names_by_id(client) if rows else {}))
+        if following is not None:
+            notice(f"There may be older ones: --cursor {following}")
 
 
 def try_out(

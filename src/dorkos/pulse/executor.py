@@ -122,7 +122,12 @@ class Executor(Loop):
             lease_s=self._settings.lease_seconds,
             max_runtime_ms=claim.run.max_runtime or self._settings.default_max_runtime_ms,
             max_output_bytes=self._settings.max_output_bytes,
-            secrets=Secrets.named(self._settings.redact, environment, self._environment),
+            secrets=Secrets.named(
+                self._settings.redact,
+                environment,
+                self._environment,
+                patterns=self._settings.redact_patterns,
+            ),
         )
         self.active[claim.run.id] = execution
         task = asyncio.create_task(self._carry_out(execution), name=f"dorkos.run.{claim.run.id}")

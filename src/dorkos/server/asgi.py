@@ -18,7 +18,7 @@ from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
 from dorkos.server.auth import Authenticate, Gate, caller_of_request
 from dorkos.server.faults import Faults, http_refusal
-from dorkos.server.follow import output_endpoint
+from dorkos.server.follow import by_accept, output_endpoint
 from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
 from dorkos.server.mcp.endpoint import PATH as MCP_PATH
 from dorkos.server.mcp.endpoint import McpEndpoint
@@ -59,14 +59,15 @@ def create_app(
     app.add_route("/api/events", events_endpoint(source))
     app.add_route("/api/openapi.json", _page_endpoint(lambda: json_answer(to_bytes(app.openapi()))))
     app.add_route("/api/docs", _page_endpoint(lambda: _html(docs.page(app.openapi()))))
+    named = {operation.name: operation for operation in operations}
+    # First, since one of them answers for an operation as well.
+    _add_followers(app, named, served, source=source, system=system, settings=settings)
     for operation in in_order(operations):
         answer = endpoint_of(operation, served[operation.part], max_body_bytes=settings.max_body_bytes)
         app.add_route(operation.path, answer, methods=[operation.method])
     mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
     # Without sessions there is nothing that a GET could follow or a DELETE could end.
     app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
-    named = {operation.name: operation for operation in operations}
-    _add_followers(app, named, served, source=source, system=system, settings=settings)
     app.add_middleware(Gate, authenticate=authenticate, host=settings.host)
     app.add_middleware(Faults)  # Added last, it stands outermost.
     return app
@@ -86,8 +87,11 @@ def _add_followers(
         named.get(name) for name in ("pulse.runs.output", "pulse.runs.get", "relay.message", "mesh.discover")
     )
     if output is not None and run is not None:
-        endpoint = output_endpoint(output, run, parts["pulse"], feed=source.feed, limits=source.limits)
-        app.add_route(f"{output.path}/stream", endpoint)
+        pulse = parts[output.part]
+        page = endpoint_of(output, pulse, max_body_bytes=settings.max_body_bytes)
+        stream = output_endpoint(output, run, pulse, feed=source.feed, limits=source.limits)
+        app.add_route(f"{output.path}/stream", stream)
+        app.add_route(output.path, by_accept(page, stream), methods=[output.method])
     if message is not None:
         app.add_route("/api/relay/stream", messages_endpoint(source, message, parts["relay"], system.clock))
     if discover is not None:

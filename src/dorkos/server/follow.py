@@ -1,4 +1,7 @@
-"""`GET /api/pulse/runs/{id}/output/stream`: what a run prints, from any place, until it is over."""
+"""`GET /api/pulse/runs/{id}/output/stream`: what a run prints, from any place, until it is over.
+
+`GET …/output` gives the same stream to whoever accepts `text/event-stream` rather than JSON.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,33 @@ def output_endpoint(
                     return  # The server stops; the client goes on after the last id.
 
     return answer
+
+
+def by_accept(page: Endpoint, stream: Endpoint) -> Endpoint:
+    """`stream` for whoever asks for `text/event-stream` rather than for JSON, `page` for all others.
+
+    Only what is named counts: `*/*` is as well served by the page.
+    """
+
+    async def answer(request: Request) -> Response:
+        weights = _weights(",".join(request.headers.getlist("accept")))
+        streamed = weights.get("text/event-stream", 0.0) > weights.get("application/json", 0.0)
+        return await (stream if streamed else page)(request)
+
+    return answer
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """The media types of an Accept header, each with its weight; one that cannot be read weighs nothing."""
+    weights = {}
+    for entry in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        try:
+            weights[kind] = float(weight)
+        except ValueError:
+            weights[kind] = 0.0
+    return weights
 
 
 def _number(place: str | None) -> int:

@@ -85,7 +85,8 @@ OTHER_PATHS: dict[str, Any] = {
     ),
     "/api/pulse/runs/{id}/output/stream": _get(
         "pulse.runs.output.stream",
-        "What a run prints, as it prints it: `output` {seq, stream, at, text}, at last `end` {state}",
+        "What a run prints, as it prints it: `output` {seq, stream, at, text}, at last `end` {state}. "
+        "`/api/pulse/runs/{id}/output` answers the same to `Accept: text/event-stream`",
         {"200": _answer("Output.", _STREAM, _EVENT_STREAM)},
         {**_parameter("id", "path", "The run's id."), "required": True},
         _parameter("after", "query", "The `seq` after which to begin; without it, at the start."),
