@@ -43,7 +43,7 @@ Schema = Mapping[str, Any]
 
 
 def settings_page() -> str:
-    """Every setting with its key in config.json, its environment variable, its default and its bounds."""
+    """Every setting with its key in config.toml, its environment variable, its default and its bounds."""
     schema = Settings.model_json_schema()
     rows = []
     for row in SETTINGS:
@@ -54,10 +54,10 @@ def settings_page() -> str:
         )
     return _page(
         "Settings",
-        "A flag on the command line wins over the environment, which wins over `config.json` in the data "
-        "directory, which wins over the default. A key such as `server.port` stands in the file as "
-        '`{"server": {"port": 4242}}`. The data directory itself is `--home`, else `DORK_HOME`, '
-        "else `~/.dork`.",
+        "A flag on the command line wins over the environment, which wins over `config.toml` in the data "
+        "directory, which wins over a `config.json` that DorkOS for Node left there, which wins over the "
+        "default. A key such as `server.port` is `port = 4242` below `[server]` in the file. The data "
+        "directory itself is `--home`, else `DORK_HOME`, else `~/.dork`.",
         _table(("Key", "Environment", "Default", "Allowed", "Meaning"), rows),
     )
 

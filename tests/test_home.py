@@ -67,7 +67,7 @@ def test_a_path_is_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_everything_lies_inside(home: Home) -> None:
     """Database, token, settings, snapshots and lock have their names in one place."""
     places = (home.database_path, home.token_path, home.config_path, home.backups_path, home.lock_path)
-    assert [place.name for place in places] == ["dork.db", "token", "config.json", "backups", "lock"]
+    assert [place.name for place in places] == ["dork.db", "token", "config.toml", "backups", "lock"]
     assert {place.parent for place in places} == {home.path}
 
 

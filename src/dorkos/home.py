@@ -50,8 +50,8 @@ class Home:
 
     @property
     def config_path(self) -> Path:
-        """The settings file."""
-        return self.path / "config.json"
+        """The settings file. Beside it may lie the `config.json` of DorkOS for Node."""
+        return self.path / "config.toml"
 
     @property
     def server_path(self) -> Path:

@@ -1,4 +1,5 @@
-"""Typed settings. Precedence: flag, then environment, then `config.json`, then default.
+"""Typed settings. Precedence: flag, then environment, then `config.toml`, then the `config.json` of DorkOS
+for Node, then default.
 
 One function decides for every setting, and says which source won, so that "off" in the environment is
 as good as "on". Keys unknown to this version are kept in the file and ignored; a file that cannot be
@@ -7,7 +8,6 @@ read is a refusal, never a reason to start with defaults.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,18 +17,20 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
+from dorkos.config_file import read_layers
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.plain_file import read_file
 
 T = TypeVar("T")
 
 _HOME = ".dork"
 
 
-def _setting(default: T, env: str, meaning: str, **rules: Any) -> T:
-    field: T = Field(
-        default, description=meaning, json_schema_extra={"env": env}, validate_default=False, **rules
-    )
+def _setting(
+    default: T, env: str, meaning: str, *, secret: bool = False, live: bool = False, **rules: Any
+) -> T:
+    """A setting. No answer ever shows what is `secret` in one; a change of a `live` one needs no restart."""
+    facts: dict[str, Any] = {"env": env, "secret": secret, "live": live}
+    field: T = Field(default, description=meaning, json_schema_extra=facts, validate_default=False, **rules)
     return field
 
 
@@ -65,6 +67,7 @@ class DatabaseSettings(_Section):
         None,
         "DORKOS_DATABASE_URL",
         "PostgreSQL URL; empty means the SQLite file `dork.db` in the data directory.",
+        secret=True,
     )
 
 
@@ -275,6 +278,7 @@ class LoggingSettings(_Section):
         "info",
         "DORKOS_LOG_LEVEL",
         "fatal, error, warn, info, debug or trace.",
+        live=True,
         pattern="^(fatal|error|warn|info|debug|trace)$",
     )
 
@@ -299,6 +303,8 @@ class SettingRow:
     env: str
     default: object
     meaning: str
+    secret: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,12 +330,15 @@ def _rows() -> tuple[SettingRow, ...]:
                     str(extra["env"]),
                     field.default,
                     str(field.description),
+                    secret=bool(extra["secret"]),
+                    live=bool(extra["live"]),
                 )
             )
     return tuple(rows)
 
 
 SETTINGS = _rows()
+SETTING_BY_KEY: Mapping[str, SettingRow] = {row.key: row for row in SETTINGS}
 
 
 def default_home(environment: Mapping[str, str] = os.environ) -> Path:
@@ -344,12 +353,13 @@ def load_settings(
     environment: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
 ) -> LoadedSettings:
-    """Read the settings. `flags` maps dotted keys such as `server.port` to values given by hand.
+    """Read the settings. `config_path` is `config.toml`, beside which the lineage's `config.json` may lie.
 
-    Raises `invalid_setting`, naming the setting, its source and the rule it breaks.
+    `flags` maps dotted keys such as `server.port` to values given by hand. Raises `invalid_setting`, naming
+    the setting, its source and the rule it breaks.
     """
     layers: list[tuple[str, Mapping[str, object]]] = [
-        (f"file {config_path}", _from_file(config_path)),
+        *((layer.name, layer.values) for layer in read_layers(config_path)),
         ("environment", _from_environment(environment)),
         ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
     ]
@@ -357,44 +367,44 @@ def load_settings(
     sources = {row.key: "default" for row in SETTINGS}
     for source, layer in layers:
         for key, value in layer.items():
-            values[key] = value
-            sources[key] = source
-    return LoadedSettings(_validate(values, sources), sources)
+            if key in SETTING_BY_KEY:
+                values[key] = value
+                sources[key] = source
+    try:
+        return LoadedSettings(_validated(values), sources)
+    except ValidationError as fault:
+        key, message = next(iter(_by_key(fault).items()))
+        raise DorkError(
+            ErrorCode.INVALID_SETTING,
+            f"{_shown(key, values.get(key))} (from {sources.get(key, 'default')}): {message}.",
+            hint="See docs/reference/settings.md for the values that are allowed.",
+            details={"setting": key, "source": sources.get(key, "default")},
+        ) from fault
 
 
-def _from_file(path: Path) -> dict[str, object]:
+def settings_of(values: Mapping[str, object]) -> Settings:
+    """The settings with these values by their dotted keys, and defaults for the others.
+
+    Raises `invalid_setting`, whose details give a message for each key that breaks a rule.
+    """
     try:
-        text = read_file(path).decode("utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as fault:
+        return _validated(values)
+    except ValidationError as fault:
+        problems = _by_key(fault)
+        key, message = next(iter(problems.items()))
         raise DorkError(
             ErrorCode.INVALID_SETTING,
-            f"{path} cannot be read: {fault}",
-            hint="Nothing was changed. Mend the file or its mode, then start again.",
+            f"{_shown(key, values.get(key))}: {message}.",
+            hint="See docs/reference/settings.md for the values that are allowed.",
+            details=problems,
         ) from fault
-    try:
-        document = json.loads(text)
-    except ValueError as fault:
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"{path} is not JSON: {fault}",
-            hint="Nothing was changed. Mend the file, then start again.",
-        ) from fault
-    if not isinstance(document, dict):
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"{path} must hold a JSON object.",
-            hint="Nothing was changed. Mend the file.",
-        )
-    known = {row.key for row in SETTINGS}
-    flat = {
-        f"{section}.{name}": value
-        for section, body in document.items()
-        if isinstance(body, dict)
-        for name, value in body.items()
-    }
-    return {key: value for key, value in flat.items() if key in known and value is not None}
+
+
+def value_of(settings: Settings, key: str) -> object:
+    """The value of a setting as JSON has it, by its dotted key."""
+    section, name = key.split(".", 1)
+    value: object = settings.model_dump(mode="json", by_alias=True)[section][name]
+    return value
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
@@ -407,19 +417,23 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     return found
 
 
-def _validate(values: Mapping[str, object], sources: Mapping[str, str]) -> Settings:
+def _validated(values: Mapping[str, object]) -> Settings:
     nested: dict[str, dict[str, object]] = {}
     for key, value in values.items():
         section, name = key.split(".", 1)
         nested.setdefault(section, {})[name] = value
-    try:
-        return Settings.model_validate(nested)
-    except ValidationError as fault:
-        problem = fault.errors()[0]
+    return Settings.model_validate(nested)
+
+
+def _by_key(fault: ValidationError) -> dict[str, str]:
+    """For each key the first rule that it breaks."""
+    problems: dict[str, str] = {}
+    for problem in fault.errors(include_url=False, include_context=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"][:2])
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"{key} = {problem['input']!r} (from {sources.get(key, 'default')}): {problem['msg']}.",
-            hint="See docs/reference/settings.md for the values that are allowed.",
-            details={"setting": key, "source": sources.get(key, "default")},
-        ) from fault
+        problems.setdefault(key, problem["msg"].removeprefix("Value error, "))
+    return problems
+
+
+def _shown(key: str, value: object) -> str:
+    """The setting with its value, unless a password may stand in it."""
+    return key if SETTING_BY_KEY[key].secret else f"{key} = {value!r}"

@@ -255,15 +255,29 @@ def test_each_trouble_around_the_database_has_its_line(
     assert content(made) == before
 
 
-def test_a_setting_that_holds_a_password_must_not_be_readable_by_others(made: Path) -> None:
+@pytest.mark.parametrize("name", ["config.toml", "config.json"])
+def test_a_setting_that_holds_a_password_must_not_be_readable_by_others(made: Path, name: str) -> None:
     """The file is named, not its content."""
     with empty_postgres() as url:
-        config = made / "config.json"
-        config.write_text(json.dumps({"database": {"url": url}}), encoding="utf-8")
+        config = made / name
+        text = {
+            "config.toml": f'[database]\nurl = "{url}"\n',
+            "config.json": json.dumps({"database": {"url": url}}),
+        }
+        config.write_text(text[name], encoding="utf-8")
         config.chmod(0o644)
         assert lines(examine(made, "--json"))["settings"]["level"] == "warning"
         config.chmod(0o600)
         assert lines(examine(made, "--json"))["settings"]["level"] == "ok"
+
+
+def test_a_key_that_nothing_reads_is_told_with_what_was_meant(made: Path) -> None:
+    """Else a mistyped setting looks as if it were in force."""
+    (made / "config.toml").write_text("[server]\nprot = 1\n", encoding="utf-8")
+    done = examine(made, "--json")
+    assert lines(done)["settings"]["level"] == "warning"
+    assert "server.prot" in lines(done)["settings"]["message"]
+    assert "server.port" in lines(done)["settings"]["advice"]
 
 
 def test_postgres_is_examined_in_place_of_the_file(home: Path) -> None:

@@ -64,7 +64,7 @@ def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iter
     settings = Settings() if loaded is None else loaded.values
     machine = [examine_python(), examine_library()]
     if loaded is not None:
-        machine.append(examine_settings(loaded, home.config_path))
+        machine.extend(examine_settings(loaded, home.config_path))
     if unreadable is not None:
         machine.append(unreadable)
     machine.append(examine_zone(settings.scheduler.timezone))

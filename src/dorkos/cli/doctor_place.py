@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dorkos.config_file import lineage_path
 from dorkos.db.filesystem import Trust, mount_of, trust_in
 from dorkos.db.finding import Finding, examined, fault, fine, size, warning
 from dorkos.plain_file import read_file
@@ -30,15 +31,32 @@ def examine_python() -> Finding:
     return fine("python", told, version=platform.python_version(), machine=platform.machine())
 
 
-def examine_settings(loaded: LoadedSettings, config: Path) -> Finding:
-    """Where the settings come from."""
+def examine_settings(loaded: LoadedSettings, config: Path) -> Iterator[Finding]:
+    """Where the settings come from, who can read those that are secret, and what nothing here reads."""
+    from dorkos.config_view import unknown_keys
+    from dorkos.settings import SETTINGS
+
     given = {key: source for key, source in loaded.sources.items() if source != "default"}
     told = ", ".join(f"{key} from {source}" for key, source in sorted(given.items())) or "all as they come"
-    if config.exists() and loaded.values.database.url and config.stat().st_mode & 0o077:
-        return warning(
-            "settings", f"{config} may hold a password, and others may read it", f"chmod 600 '{config}'"
+    holding = {given.get(row.key, "").removeprefix("file ") for row in SETTINGS if row.secret}
+    for file in (config, lineage_path(config)):
+        if str(file) in holding and file.stat().st_mode & 0o077:
+            yield warning(
+                "settings", f"{file} may hold a password, and others may read it", f"chmod 600 '{file}'"
+            )
+            break
+    else:
+        yield fine("settings", told, given=given)
+    for one in unknown_keys(config):
+        if one.is_lineage:
+            continue  # They are as they should be in its file, and do nothing.
+        likely = f"Did you mean {one.meant}? " if one.meant else ""
+        yield warning(
+            "settings",
+            f"{one.key} from {one.source} is no setting of this version, and has no effect",
+            f"{likely}`dorkos config list` shows those that there are.",
+            key=one.key,
         )
-    return fine("settings", told, given=given)
 
 
 def examine_zone(setting: str | None) -> Finding:

@@ -78,4 +78,4 @@ def _holds_state(home: Path) -> bool:
         return True
     if not home.is_dir():
         return False
-    return load_settings(home / "config.json", environment=os.environ).values.database.url is not None
+    return load_settings(home / "config.toml", environment=os.environ).values.database.url is not None

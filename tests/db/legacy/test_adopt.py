@@ -108,7 +108,7 @@ def test_what_the_old_settings_were_is_told(target: Target) -> None:
 
 def test_with_the_same_zone_set_there_is_nothing_to_warn_of(target: Target) -> None:
     """The instants are the same then."""
-    target.home.config_path.write_text('{"scheduler": {"timezone": "Europe/Berlin"}}', "utf-8")
+    target.home.config_path.write_text('[scheduler]\ntimezone = "Europe/Berlin"\n', "utf-8")
     report = target.adopt(FIXTURES / "home-three-databases").report
     assert not [note for note in report.notes if note.startswith("ATTENTION")]
 

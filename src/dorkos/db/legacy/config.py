@@ -73,7 +73,7 @@ def tell(
         values = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.shared.items())
         report.note(
             f"{_FILE}: the old home had {values}. No setting was taken over: write those that you want into "
-            "config.json of this home, where they have the same names."
+            "config.toml of this home, where they have the same names."
         )
     secret = [key for key in _SECRET if key in settings.all_keys]
     if secret:
