@@ -29,6 +29,12 @@ def test_a_password_is_hidden_wherever_it_stands_in_the_url(url: str, told: str)
     assert document_of(settings_of({"database.url": url}))["database"]["url"] == told
 
 
+def test_of_a_list_of_secrets_only_their_number_is_told() -> None:
+    """What must not stand in a run's output must not stand in an answer either."""
+    assert hidden("scheduler.redactPatterns", ["swordfish", "sk-*"]) == ["[redacted]", "[redacted]"]
+    assert hidden("scheduler.redactPatterns", []) == []
+
+
 def test_every_setting_is_shown_with_its_value_and_its_source(tmp_path: Path) -> None:
     """In the order of the reference."""
     config = tmp_path / "config.toml"

@@ -119,8 +119,7 @@ def test_every_number_has_an_upper_bound(tmp_path: Path, row: SettingRow) -> Non
 @pytest.mark.parametrize("pattern", ["", "*", "ab*", "abc", "a*b*c*d", "abcd**"])
 def test_a_pattern_that_would_hide_everything_is_refused(tmp_path: Path, pattern: str) -> None:
     """A `*` stands at the end alone, behind three characters or more."""
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"scheduler": {"redactPatterns": ["swordfish", pattern]}}), "utf-8")
+    config = write(tmp_path / "config.toml", f'[scheduler]\nredactPatterns = ["swordfish", "{pattern}"]\n')
     with pytest.raises(DorkError) as refusal:
         load_settings(config, environment={})
 

@@ -70,6 +70,8 @@ def hidden(key: str, value: object) -> object:
     """The value, with what must not be shown replaced. Only what is known to be harmless is let through."""
     if not SETTING_BY_KEY[key].secret or value is None:
         return value
+    if isinstance(value, list | tuple):
+        return [REDACTED for _ in value]
     try:
         parts = urlsplit(str(value))
         port = "" if parts.port is None else f":{parts.port}"

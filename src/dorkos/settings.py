@@ -168,6 +168,7 @@ class SchedulerSettings(_Section):
         "Texts that are replaced in the same way wherever they stand. One that ends in `*`, such as "
         "`sk-ant-*`, goes together with the 8 or more letters, digits and signs of a token that follow "
         "it. Separated by `:` in the environment.",
+        secret=True,
     )
 
     approval_days: int = _setting(
