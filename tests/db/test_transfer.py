@@ -244,16 +244,17 @@ def test_somebody_who_writes_to_the_target_is_noticed(source: Path) -> None:
         assert start.value.code is ErrorCode.MOVE_UNFINISHED
 
 
-def test_what_postgresql_cannot_hold_is_named(source: Path) -> None:
-    """U+0000 in a text: table, column and key are told, the value is not."""
+def test_a_value_that_postgresql_cannot_hold_is_named_before_anything_is_made(source: Path) -> None:
+    """U+0000, bytes that are no text, no instant: table, column and key are told, the value is not."""
     with closing(sqlite_driver().connect(str(source), isolation_level=None)) as writer:
         (key,) = writer.execute("SELECT id FROM relay_adapters ORDER BY id LIMIT 1").fetchone()
         writer.execute("UPDATE relay_adapters SET secrets = 'geheim' || char(0) WHERE id = ?", (key,))
     with empty_postgres() as url:
         refusal = refused(source, url)
-        assert refusal.code is ErrorCode.TRANSFER_FAILED
+        assert refusal.code is ErrorCode.DATABASE_CORRUPT
         assert f"relay_adapters.secrets of row {key} holds U+0000" in refusal.message
-        assert "geheim" not in refusal.message
+        assert "geheim" not in f"{refusal.message} {refusal.details}"
+        assert not status_postgres(url).applied
 
 
 def test_a_text_too_long_for_an_index_is_told(source: Path) -> None:

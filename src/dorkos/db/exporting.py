@@ -21,6 +21,7 @@ from dorkos.db.export_format import Footer, Header, footer_line, header_line, ro
 from dorkos.db.moving import Moment, Place, one_moment
 from dorkos.db.progress import Progress, no_progress
 from dorkos.db.rows import batches, count_rows, shapes, stream
+from dorkos.db.soundness import refuse_wrong_values
 from dorkos.errors import DorkError, ErrorCode
 
 
@@ -39,9 +40,10 @@ def export_to_stream(
 ) -> Exported:
     """Write the lines to `sink`. A server may be writing meanwhile: they show one moment. Blocking.
 
-    Changes nothing. Raises what `one_moment` raises, and OSError as the sink does.
+    Changes nothing. Raises what `one_moment` and `refuse_wrong_values` raise, and OSError as the sink does.
     """
     with one_moment(place) as moment:
+        refuse_wrong_values(moment.connection)
         found = _write(moment, sink, clock, progress)
         return Exported(None, moment.migration, found, whole_digest(found))
 
@@ -53,10 +55,11 @@ def export_to_file(
 
     Compressed where the name ends in `.gz`. Readable by its owner alone, since it holds the secrets of
     adapters and the hashes of tokens; synced to disk before it gets its name; it replaces nothing.
-    Raises `validation_failed` for a name that cannot be used, `export_failed`, and what `one_moment`
-    raises. Nothing is left behind then.
+    Raises `validation_failed` for a name that cannot be used, `export_failed`, and what `one_moment` and
+    `refuse_wrong_values` raise. Nothing is left behind then.
     """
     with one_moment(place) as moment:
+        refuse_wrong_values(moment.connection)
         try:
             if to is None:
                 folder.mkdir(mode=0o700, exist_ok=True)

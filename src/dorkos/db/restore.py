@@ -19,12 +19,12 @@ from dorkos.db.connections import reading_sqlite
 from dorkos.db.copying import row_counts
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.filesystem import refuse_dangling_link, refuse_network_filesystem
+from dorkos.db.newest_event import newest_event
 from dorkos.db.probe import connect_to_ours, probe_sqlite
 from dorkos.db.replace import Checkpoint, no_checkpoint, replace_database, workplace
 from dorkos.db.resting import revoked_tokens
 from dorkos.db.schema.pulse import pulse_runs
 from dorkos.db.schema.relay import relay_index
-from dorkos.db.schema.system import events
 from dorkos.db.side_files import own_place
 from dorkos.db.staging import Staged, stage
 from dorkos.errors import DorkError, ErrorCode
@@ -110,19 +110,13 @@ def _look_at(database: Path) -> tuple[Replaced | None, list[str]]:
         with closing(connect_to_ours(database)) as connection:
             rows = sum(row_counts(connection).values())
         with reading_sqlite(database) as connection:
-            return Replaced(None, rows, _newest(connection), _unfinished(connection)), revoked_tokens(
+            return Replaced(None, rows, newest_event(connection), _unfinished(connection)), revoked_tokens(
                 database
             )
     except DorkError as refusal:
         return Replaced(refusal.message), []
     except (sa.exc.DBAPIError, sqlite_driver().Error) as fault:
         return Replaced(f"{database} cannot be read: {fault}"), []
-
-
-def _newest(connection: sa.Connection) -> datetime | None:
-    if not sa.inspect(connection).has_table(events.name):
-        return None
-    return connection.execute(sa.select(events.c.at).order_by(events.c.position.desc()).limit(1)).scalar()
 
 
 def _unfinished(connection: sa.Connection) -> int:

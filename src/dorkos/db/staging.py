@@ -19,9 +19,9 @@ from dorkos.db.copying import CopyError, CopyHaltedError, Halt, copy_untouched, 
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.ledger import pending, revisions
 from dorkos.db.migrate import migrate_copy
+from dorkos.db.newest_event import newest_event
 from dorkos.db.probe import SqliteState, connect_read_only, probe_sqlite
 from dorkos.db.resting import set_at_rest
-from dorkos.db.schema.system import events
 from dorkos.db.side_files import side_file
 from dorkos.db.verify import broken_references, damage, verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
@@ -85,7 +85,8 @@ def stage(
             # A migration must not be the first to find the damage; afterwards all is verified in any case.
             say("Checking it")
             _refuse_problems(file, _damage_of(path, halt), halt)
-        as_of = _newest_event(path)
+        with reading_sqlite(path) as connection:
+            as_of = newest_event(connection)
         migrate_copy(path, clock=clock, progress=say)
         with migrating_sqlite(path) as connection, connection.begin():
             set_at_rest(connection, name=file.name, as_of=as_of, revoked=revoked, now=clock.now())
@@ -193,14 +194,6 @@ def _refuse_problems(file: Path, problems: list[str], halt: Halt) -> None:
             hint=_CHOOSE_ANOTHER,
             details={"problems": problems[:100]},
         )
-
-
-def _newest_event(path: Path) -> datetime | None:
-    with reading_sqlite(path) as connection:
-        if not sa.inspect(connection).has_table(events.name):
-            return None  # A snapshot of the very first migrations.
-        newest = sa.select(events.c.at).order_by(events.c.position.desc()).limit(1)
-        return connection.execute(newest).scalar()
 
 
 def _rows_of(path: Path) -> int:

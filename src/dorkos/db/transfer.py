@@ -26,6 +26,7 @@ from dorkos.db.moving import Moment, arrive, one_moment, put_mark, read_facts, r
 from dorkos.db.progress import Progress, no_progress
 from dorkos.db.rows import PlainRow, Shape, Value, batches, count_rows, insert, is_row_refused, shapes, stream
 from dorkos.db.schema.system import system_state
+from dorkos.db.soundness import refuse_wrong_values
 from dorkos.errors import DorkError, ErrorCode
 
 
@@ -51,6 +52,7 @@ def transfer_to_postgres(
     """
     tables = shapes()
     with one_moment(source) as moment:
+        refuse_wrong_values(moment.connection)
         expected = digest_tables(moment.connection, tables, progress, what="reading")
         identity = hashlib.sha256(f"{moment.epoch} {whole_digest(expected)}".encode()).hexdigest()[:26]
         mark = _begin(url, Mark(identity, iso(clock.now())), clock)
@@ -189,15 +191,7 @@ def _put(target: sa.Connection, shape: Shape, rows: Sequence[PlainRow], before: 
 
 
 def _not_held(shape: Shape, rows: Sequence[PlainRow], fault: sa.exc.DBAPIError) -> DorkError:
-    """PostgreSQL refuses a row. Names the row where that is plain to see."""
-    for row in rows:
-        for name, value in zip(shape.names, row, strict=True):
-            if isinstance(value, str) and "\x00" in value:
-                return _failure(
-                    f"{shape.table}.{name} of row {_shown(shape.key_of(row))} holds U+0000, which PostgreSQL "
-                    "cannot store",
-                    "Replace that character in the source, then transfer again.",
-                )
+    """PostgreSQL refuses a row that it should hold, such as for a text too long for an index."""
     diagnosis: Any = getattr(fault.orig, "diag", None)
     told = getattr(diagnosis, "message_primary", None) or "it was refused"
     return _failure(

@@ -1,4 +1,4 @@
-"""Whether a database is sound: its file, its relations, its schema and its ledger. Reads only."""
+"""Whether a database is sound: its file, relations, schema, ledger and values. Reads only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dorkos.db.marks import refuse_unfinished
 from dorkos.db.migrate import MigrationStatus, Plan, status_postgres, status_sqlite
 from dorkos.db.moving import read_facts
 from dorkos.db.side_files import own_place
+from dorkos.db.soundness import wrong_values
 from dorkos.errors import DorkError
 
 
@@ -27,22 +28,35 @@ def verify_sqlite(path: Path, *, plan: Plan | None = None, halt: Halt | None = N
             return [f"{path} does not exist"]
         problems = _ledger_problems(status_sqlite(path, plan=plan))
         with reading_sqlite(path) as connection:
-            problems += damage(connection, halt) + broken_references(connection)
-            return problems + _drift_problems(connection, plan)
+            damaged = damage(connection, halt)
+            problems += damaged
+            try:
+                problems += broken_references(connection) + _drift_problems(connection, plan)
+                return problems + wrong_values(connection, (plan or Plan()).declared)
+            except sa.exc.DBAPIError:
+                if not damaged:
+                    raise
+                return problems  # It cannot be read any further, and what is known must not be lost.
     except (DorkError, sa.exc.DBAPIError) as fault:
-        return [str(fault)]
+        return [_told(fault)]
 
 
 def verify_postgres(url: str, *, plan: Plan | None = None) -> list[str]:
-    """As `verify_sqlite`. PostgreSQL itself guards file and relations; schema and ledger are compared."""
+    """As `verify_sqlite`. PostgreSQL itself guards file, relations and most values."""
     try:
         problems = _ledger_problems(status_postgres(url, plan=plan))
         with migrating_postgres(url) as connection, connection.begin() as transaction:
-            problems += _drift_problems(connection, plan)
+            problems += _drift_problems(connection, plan) + wrong_values(
+                connection, (plan or Plan()).declared
+            )
             transaction.rollback()
             return problems
     except (DorkError, sa.exc.DBAPIError) as fault:
-        return [str(fault)]
+        return [_told(fault)]
+
+
+def _told(fault: DorkError | sa.exc.DBAPIError) -> str:
+    return fault.message if isinstance(fault, DorkError) else str(fault.orig)
 
 
 def damage(connection: sa.Connection, halt: Halt | None = None) -> list[str]:
@@ -51,8 +65,17 @@ def damage(connection: sa.Connection, halt: Halt | None = None) -> list[str]:
         raw = connection.connection.dbapi_connection
         assert raw is not None
         raw.set_progress_handler(halt, STEPS_AT_ONCE)
-    found = connection.exec_driver_sql("PRAGMA integrity_check")
-    return [f"integrity: {text}" for (text,) in found if text != "ok"]
+    problems: list[str] = []
+    try:
+        for (text,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+            if text != "ok":
+                problems.append(f"integrity: {text}")
+    except sa.exc.DBAPIError as fault:
+        # The check itself may stumble over what is wrong; what it found before that counts as well.
+        if "malformed" not in str(fault.orig):
+            raise
+        problems.append(f"integrity: {fault.orig}")
+    return problems
 
 
 def broken_references(connection: sa.Connection) -> list[str]:
