@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from dorkos.cli.main import app
 from dorkos.errors import ERRORS
-from dorkos.events import EVENT_KINDS
+from dorkos.events import AUDIT_KINDS, EVENT_KINDS
 from dorkos.mesh.manifest import ManifestDocument
 from dorkos.mesh.manifest_schema import PUBLISHED, schema_text
 from dorkos.operation import NoTool, Operation
@@ -80,14 +80,17 @@ def errors_page() -> str:
 
 def events_page() -> str:
     """Every kind of event, by topic."""
-    topics: dict[str, list[tuple[str, str]]] = {}
+    topics: dict[str, list[tuple[str, str, str]]] = {}
     for kind, meaning in EVENT_KINDS.items():
-        topics.setdefault(kind.split(".", 1)[0], []).append((f"`{kind}`", meaning))
+        kept = "audit" if kind in AUDIT_KINDS else "stream"
+        topics.setdefault(kind.split(".", 1)[0], []).append((f"`{kind}`", meaning, kept))
     return _page(
         "Events",
         "An event is committed together with the change it tells of. `/api/events` streams them in order; "
-        "the part of the kind before the first dot is its topic.",
-        *(f"## {topic}\n\n{_table(('Kind', 'Meaning'), rows)}" for topic, rows in topics.items()),
+        "the part of the kind before the first dot is its topic. Those of the stream are kept for "
+        "`events.streamDays`, those of the audit for `events.auditDays`: for ever, unless it is set. Whoever "
+        "goes on from a place that is older than what is kept gets `reset`.",
+        *(f"## {topic}\n\n{_table(('Kind', 'Meaning', 'Kept as'), rows)}" for topic, rows in topics.items()),
     )
 
 

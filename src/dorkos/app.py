@@ -22,6 +22,7 @@ from dorkos.clock import Clock
 from dorkos.db.daily import DailyBackup
 from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError
+from dorkos.event_retention import EventRetention
 from dorkos.events import EventFeed
 from dorkos.fleet import FleetService
 from dorkos.home import Home
@@ -101,6 +102,7 @@ class System:
     mesh: MeshService
     fleet: FleetService
     backups: DailyBackup
+    event_retention: EventRetention
     application: ASGIApp
     http: HttpServer
     readiness: tuple[ReadinessCheck, ...]
@@ -114,13 +116,19 @@ class System:
         await self.pulse.start()
         await self.mesh.start()
         await self.backups.start()
+        await self.event_retention.start()
 
     async def stop(self) -> None:
         """Take no new requests, end the runs and mark them, then the rest. Safe after half a start."""
         self.mesh.end_discoveries()
         self.database.begin_to_stop()
         await asyncio.gather(
-            self.http.stop(), self.relay.stop(), self.pulse.stop(), self.mesh.stop(), self.backups.stop()
+            self.http.stop(),
+            self.relay.stop(),
+            self.pulse.stop(),
+            self.mesh.stop(),
+            self.backups.stop(),
+            self.event_retention.stop(),
         )
         await self.feed.stop()
         try:
@@ -178,9 +186,10 @@ def build(
         ),
     )
     fleet = FleetService(database)
+    event_retention = EventRetention(database, node=node, settings=settings.events)
     readiness = checks(
         database=database,
-        loops=(feed, *pulse.loops, *relay.loops, *mesh.loops),
+        loops=(feed, *pulse.loops, *relay.loops, *mesh.loops, event_retention),
         relay=relay,
         mesh=mesh,
         fleet=fleet,
@@ -214,4 +223,17 @@ def build(
         database, home.database_path, home.backups_path, clock=clock, settings=settings.backups
     )
     http = HttpServer(application, settings.server.host, settings.server.port)
-    return System(node, database, feed, pulse, relay, mesh, fleet, backups, application, http, readiness)
+    return System(
+        node,
+        database,
+        feed,
+        pulse,
+        relay,
+        mesh,
+        fleet,
+        backups,
+        event_retention,
+        application,
+        http,
+        readiness,
+    )

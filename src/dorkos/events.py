@@ -16,7 +16,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.system import events, system_state
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.lifecycle import Loop
@@ -67,6 +67,38 @@ EVENT_KINDS = {
     "system.backup.rehearsed": "A backup was restored in rehearsal; the data says how that went.",
     "system.database.restored": "The database was restored from a backup; all before is of that time.",
 }
+
+# Who allowed, changed or removed what: these outlive the others, see `event_retention`.
+AUDIT_KINDS = frozenset(
+    {
+        "pulse.schedule.created",
+        "pulse.schedule.updated",
+        "pulse.schedule.deleted",
+        "pulse.schedule.paused",
+        "pulse.approval.requested",
+        "pulse.approval.approved",
+        "pulse.approval.rejected",
+        "pulse.approval.expired",
+        "pulse.approval.superseded",
+        "relay.endpoint.opened",
+        "relay.endpoint.closed",
+        "relay.rule.added",
+        "relay.rule.removed",
+        "mesh.agent.registered",
+        "mesh.agent.updated",
+        "mesh.agent.unregistered",
+        "mesh.agent.moved",
+        "mesh.agent.manifest_changed",
+        "mesh.agent.token_issued",
+        "mesh.path.denied",
+        "mesh.path.allowed",
+        "system.fleet.changed",
+        "system.database.restored",
+    }
+)
+
+# The position up to which events may have been taken away, in `system_state`.
+PRUNED_KEY = "events_pruned_to"
 
 _PAGE = 500
 _MEMORY = 2000
@@ -184,6 +216,14 @@ class EventFeed(Loop):
         if not self._recent or self._recent[0].position > position + 1:
             return None
         return [event for event in self._recent if event.position > position]
+
+
+def pruned_to(connection: sa.Connection | Transaction) -> int:
+    """The position up to which events may have been taken away; 0 if none was."""
+    value = connection.execute(
+        sa.select(system_state.c.value).where(system_state.c.key == PRUNED_KEY)
+    ).scalar()
+    return 0 if value is None else int(value)
 
 
 def _head(connection: sa.Connection) -> Cursor:

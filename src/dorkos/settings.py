@@ -272,6 +272,26 @@ class MeshSettings(_Section):
     )
 
 
+class EventsSettings(_Section):
+    """How long events are kept."""
+
+    stream_days: int = _setting(
+        30,
+        "DORKOS_EVENT_DAYS",
+        "Days after which events are taken away; whoever follows events has that long to come back.",
+        ge=1,
+        le=36_600,
+    )
+    audit_days: int = _setting(
+        0,
+        "DORKOS_AUDIT_DAYS",
+        "Days after which also those are taken away that say who allowed, changed or removed something; "
+        "0 keeps them for ever.",
+        ge=0,
+        le=36_600,
+    )
+
+
 class LoggingSettings(_Section):
     """Logging."""
 
@@ -293,6 +313,7 @@ class Settings(_Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     relay: RelaySettings = RelaySettings()
     mesh: MeshSettings = MeshSettings()
+    events: EventsSettings = EventsSettings()
     logging: LoggingSettings = LoggingSettings()
 
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.types import Message
 
-from dorkos.db.schema.system import tokens
-from dorkos.events import Cursor
+from dorkos.db.schema.system import system_state, tokens
+from dorkos.events import PRUNED_KEY, Cursor
 from dorkos.identity.model import OPERATOR
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
@@ -229,6 +229,20 @@ async def test_a_place_that_was_never_given_out_gets_a_reset(served: Served) -> 
     """Waiting until the database gets there would leave the client in the dark for good."""
     async with watching(served.client, after=f"{served.feed.head.epoch}:1000000") as stream:
         assert [(await anext(stream)).event, (await anext(stream)).event] == ["reset", "hello"]
+
+
+async def test_a_place_of_which_the_next_events_were_taken_away_gets_a_reset(served: Served) -> None:
+    """One behind what is gone is told that there is a gap; the newest one that is gone leaves none."""
+    for name in "abc":
+        await served.emit(name)
+    stored = system_state.insert().values(key=PRUNED_KEY, value="2")
+    await served.db.write(lambda tx: tx.execute(stored).rowcount)
+    epoch = served.feed.head.epoch
+    async with watching(served.client, after=f"{epoch}:1") as stream:
+        assert [(await anext(stream)).event, (await anext(stream)).event] == ["reset", "hello"]
+    async with watching(served.client, after=f"{epoch}:2") as stream:
+        hello, event = await anext(stream), await anext(stream)
+    assert (hello.event, event.data["entityId"]) == ("hello", "c")
 
 
 async def test_a_place_that_only_the_database_knows_yet_is_a_place(served: Served) -> None:

@@ -11,7 +11,8 @@ from dorkos.db.database import Database
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.db.schema.relay import relay_endpoints
-from dorkos.events import EventFeed
+from dorkos.db.schema.system import system_state
+from dorkos.events import PRUNED_KEY, EventFeed
 from dorkos.ids import new_id
 from dorkos.node import Node
 from dorkos.server.system import SystemService
@@ -95,14 +96,16 @@ async def test_the_database_tells_where_it_is_and_what_was_applied(db: Database,
         assert not any(sign in facts.location for sign in "@=?")
 
 
-async def test_the_newest_event_is_that_of_the_database(db: Database, clock: ManualClock) -> None:
-    """Whether or not this server has seen it."""
+async def test_the_span_of_events_is_that_of_the_database(db: Database, clock: ManualClock) -> None:
+    """Whether or not this server has seen it, from behind what was taken away."""
     system = service(db, clock)
-    assert await system.newest_event() == 0
+    assert await system.event_span() == (0, 0)
     await db.write(lambda tx: tx.emit("system.node.started", "N"))
+    stored = system_state.insert().values(key=PRUNED_KEY, value="1")
+    await db.write(lambda tx: tx.execute(stored).rowcount)
 
     newest = await db.read(lambda c: c.execute(sa.text("SELECT max(position) FROM events")).scalar())
-    assert newest == await system.newest_event()
+    assert await system.event_span() == (1, newest)
 
 
 async def test_uptime_is_not_moved_by_the_wall_clock(db: Database, clock: ManualClock) -> None:

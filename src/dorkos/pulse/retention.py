@@ -6,8 +6,7 @@ for runs that messages started, and for deleted schedules, counted from their de
 never taken, nor is a slot of which an attempt waits or is at work. While the fleet is on hold or stopped
 nothing is: what was just brought over or restored stays as it is until a person has looked at it.
 
-One server at a time does this: the one that holds the maintenance lease, a row of `system_state`. Two at once
-would do no harm, only the work twice.
+One server at a time does this: the one that holds the lease of `maintenance`.
 """
 
 from __future__ import annotations
@@ -20,23 +19,19 @@ from functools import partial
 from typing import Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles for SQLite as well.
 
-from dorkos.clock import iso
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
-from dorkos.db.schema.system import system_state
 from dorkos.fleet import read
 from dorkos.lifecycle import Loop, Signal
+from dorkos.maintenance import take_lease
 from dorkos.node import Node
 from dorkos.settings import SchedulerSettings
 from dorkos.vocabulary import ACTIVE_RUN_STATES
 
 log = logging.getLogger("dorkos.pulse")
 
-LEASE_KEY = "maintenance"
 _INTERVAL_S = 1800.0
-_LEASE = timedelta(hours=1)
 # A slot may have twenty attempts, and each may have printed ten megabytes: what one commit takes is bounded.
 _CHUNK = 20
 _PAGE = 100
@@ -80,7 +75,7 @@ class Retention(Loop):
         """One pass, unless another server holds the lease, or the fleet is on hold or stopped."""
         if not (await self._database.read(read)).starts:
             return None
-        now = await self._database.write(lambda tx: tx.now() if _take_lease(tx, self._node) else None)
+        now = await self._database.write(lambda tx: tx.now() if take_lease(tx, self._node) else None)
         if now is None:
             return None
         days = timedelta(days=self._settings.retention_days)
@@ -113,19 +108,6 @@ class Retention(Loop):
                 return start
             await self._database.write(partial(_delete, table=table, ids=ids[start : start + _CHUNK]))
         return len(ids)
-
-
-def _take_lease(tx: Transaction, node: Node) -> bool:
-    """Take or keep the lease. The value begins with its end, which as text is in the order of time."""
-    now = tx.now()
-    value = f"{iso(now + _LEASE)} {node.id}"
-    stored = insert(system_state).values(key=LEASE_KEY, value=value)
-    statement = stored.on_conflict_do_update(
-        index_elements=["key"],
-        set_={"value": stored.excluded.value},
-        where=sa.or_(system_state.c.value < iso(now), system_state.c.value.endswith(node.id)),
-    )
-    return tx.execute(statement.returning(system_state.c.key)).one_or_none() is not None
 
 
 def _delete(tx: Transaction, *, table: sa.Table, ids: Sequence[str]) -> None:

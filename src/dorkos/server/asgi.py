@@ -52,7 +52,7 @@ def create_app(
     whose part is missing fails here, not when it is first called.
     """
     app = _Api(operations, version=system.version)
-    source = Source(feed, system.newest_event, StreamLimits(Seats(settings.max_streams), keepalive_s))
+    source = Source(feed, system.event_span, StreamLimits(Seats(settings.max_streams), keepalive_s))
     served = {**parts, "system": system}
     app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
     app.add_route("/api/ready", ready_endpoint(readiness))

@@ -30,10 +30,10 @@ Render = Callable[[Event, str], Awaitable[bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where streams come from. `newest` tells the newest position in the database."""
+    """Where streams come from. `span` tells the positions between which the database holds every event."""
 
     feed: EventFeed
-    newest: Callable[[], Awaitable[int]]
+    span: Callable[[], Awaitable[tuple[int, int]]]
     limits: StreamLimits
 
 
@@ -159,8 +159,10 @@ async def _start(request: Request, query: dict[str, str], source: Source) -> tup
     after = Cursor.parse(place)
     if after.epoch != head.epoch:
         return head, True
-    # This server may be a moment behind the database; a place ahead of both was never given out.
-    if after.position > head.position and after.position > await source.newest():
+    oldest, newest = await source.span()
+    # What came next may have been taken away. Or it is ahead: this server may be a moment behind the
+    # database, but a place ahead of both was never given out.
+    if after.position < oldest or after.position > max(head.position, newest):
         return head, True
     return after, False
 

@@ -16,7 +16,7 @@ from dorkos.db.schema.mesh import agent_denials, agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.db.schema.relay import relay_dead_letters, relay_endpoints
 from dorkos.db.schema.system import events, schema_ledger
-from dorkos.events import EventFeed
+from dorkos.events import EventFeed, pruned_to
 from dorkos.fleet import Fleet, read
 from dorkos.node import Node
 from dorkos.vocabulary import RunState, ScheduleStatus
@@ -111,10 +111,17 @@ class SystemService:
         """Whether work may start at all."""
         return await self._database.read(read)
 
-    async def newest_event(self) -> int:
-        """The newest position in the database, whether or not this server has seen it; 0 if there is none."""
-        newest = sa.select(sa.func.max(events.c.position))
-        return await self._database.read(lambda connection: connection.execute(newest).scalar()) or 0
+    async def event_span(self) -> tuple[int, int]:
+        """The positions between which the database holds every event, whether or not this server has seen it.
+
+        Begin after the first of them at the earliest: events up to there may have been taken away.
+        """
+        return await self._database.read(_span)
+
+
+def _span(connection: sa.Connection) -> tuple[int, int]:
+    newest = connection.execute(sa.select(sa.func.max(events.c.position))).scalar()
+    return pruned_to(connection), newest or 0
 
 
 def _counts(connection: sa.Connection) -> Counts:
