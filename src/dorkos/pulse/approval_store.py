@@ -16,7 +16,6 @@ from dorkos.pulse.schedules import Check
 from dorkos.pulse.zones import Zones
 from dorkos.vocabulary import ApprovalStatus, ScheduleStatus
 
-_CLOCK = "relay.system.pulse"
 _UNANSWERED = "Nobody answered its approval in time. Resume it to let it run, or have it proposed again."
 _CHUNK = 100
 _INTERVAL_S = 30.0
@@ -115,7 +114,9 @@ class ApprovalStore:
         found = approvals.get(tx, approval_id)
         if found is None or found.status is not ApprovalStatus.PENDING:
             return  # Answered since it was read.
-        self._refuse(tx, approval_id, ApprovalStatus.EXPIRED, answer=None, actor=_CLOCK, why=_UNANSWERED)
+        self._refuse(
+            tx, approval_id, ApprovalStatus.EXPIRED, answer=None, actor=approvals.PULSE, why=_UNANSWERED
+        )
 
     def _set_status(
         self, tx: Transaction, schedule_id: str, status: ScheduleStatus, *, actor: str

@@ -22,6 +22,9 @@ from dorkos.pulse.grants import content_of, hash_of
 from dorkos.pulse.model import Schedule
 from dorkos.vocabulary import ApprovalKind, ApprovalStatus, ScheduleStatus
 
+PULSE = "relay.system.pulse"
+UNGRANTED = "pulse.schedule.ungranted"
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -116,6 +119,31 @@ def follow(tx: Transaction, schedule: Schedule, author: Author) -> Schedule:
     _close(tx, schedule.id, ApprovalStatus.SUPERSEDED, by=author.subject)
     _ask(tx, schedule, author, digest)
     return _granted(tx, replace(schedule, status_reason=None), None)
+
+
+def ask_again(tx: Transaction, schedule: Schedule, *, approval_id: str, answer_within: timedelta) -> None:
+    """Let an active schedule that is not what was granted wait for approval, as it is now.
+
+    Nothing happens if it was edited or deleted since it was read.
+    """
+    found = pulse_schedules.c
+    why = "It is not what was approved, and no edit here made it so. Read it, then approve it again."
+    waits = (
+        pulse_schedules.update()
+        .where(found.id == schedule.id, found.revision == schedule.revision, found.deleted_at.is_(None))
+        .values(
+            status=ScheduleStatus.PENDING_APPROVAL,
+            status_reason=why,
+            grant_hash=None,
+            revision=found.revision + 1,
+            updated_at=tx.now(),
+        )
+    )
+    if tx.execute(waits).rowcount == 0:
+        return
+    _close(tx, schedule.id, ApprovalStatus.SUPERSEDED, by=PULSE)
+    _ask(tx, schedule, Author(PULSE, False, approval_id, answer_within), hash_of(schedule))
+    tx.emit(UNGRANTED, schedule.id, {"name": schedule.name, "reason": why})
 
 
 def withdraw(tx: Transaction, schedule_id: str, *, actor: str) -> None:

@@ -16,15 +16,15 @@ _HALTED = {
 }
 
 
-def policy_of(schedule: Schedule) -> Policy:
-    """What the planner has to know of a schedule besides its trigger."""
+def policy_of(schedule: Schedule, *, granted: bool = True) -> Policy:
+    """What the planner has to know of a schedule besides its trigger; what is not granted is halted."""
     window_ms = schedule.catch_up_window_ms
     return Policy(
         schedule.overlap,
         schedule.catch_up,
         None if window_ms is None else timedelta(milliseconds=window_ms),
         schedule.catch_up_max or CATCH_UP_MAX,
-        _HALTED.get(schedule.status),
+        _HALTED.get(schedule.status) if granted else SlotReason.PENDING_APPROVAL,
     )
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from dorkos.errors import DorkError
 from dorkos.fleet import Fleet
 from dorkos.lifecycle import Loop, Signal
+from dorkos.pulse.grants import is_granted
 from dorkos.pulse.model import Schedule
 from dorkos.pulse.planner import Plan, due_instants, plan
 from dorkos.pulse.policies import policy_of
@@ -139,11 +140,12 @@ class SchedulerService(Loop):
             if trigger is None:
                 # It runs on demand. Without a next instant it is not looked at again.
                 return decide(schedule, Plan((), schedule.decided_until, None))
+            granted = not schedule.fires or is_granted(schedule)
             planned = plan(
                 trigger,
                 schedule.decided_until,
                 now,
-                policy=policy_of(schedule),
+                policy=policy_of(schedule, granted=granted),
                 active=due.active,
                 paused_before=fleet.paused_before,
             )
@@ -152,7 +154,7 @@ class SchedulerService(Loop):
         except Exception as fault:
             log.exception("schedule %s cannot be planned", schedule.id)
             return _Broken(schedule, f"A fault of DorkOS itself, {type(fault).__name__}: {fault}")
-        return decide(schedule, planned)
+        return decide(schedule, planned, granted=granted)
 
     async def _report(self, broken: _Broken) -> None:
         schedule, reason = broken.schedule, clean_text(broken.reason)[:_REASON_MAX]

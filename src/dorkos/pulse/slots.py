@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
 from dorkos.fleet import Fleet, gate
 from dorkos.ids import new_id
-from dorkos.pulse import expectations, runs
+from dorkos.pulse import approvals, expectations, runs
 from dorkos.pulse.model import DeliverySettler, Schedule, Slot
 from dorkos.pulse.planner import Active, Plan, PlannedSlot, jitter
 from dorkos.pulse.rows import SCHEDULE_COLUMNS, schedule_of
@@ -63,18 +63,21 @@ class NewSlot:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A plan for a schedule as it was read, with ids for what it makes."""
+    """A plan for a schedule as it was read, with ids for what it makes.
+
+    `question_id` is that of the question to ask, if the schedule is not what was granted.
+    """
 
     schedule: Schedule
     plan: Plan
     slots: tuple[NewSlot, ...]
+    question_id: str | None = None
 
 
-def decide(schedule: Schedule, plan: Plan) -> Decision:
+def decide(schedule: Schedule, plan: Plan, *, granted: bool = True) -> Decision:
     """Give a plan its ids. Outside the change, so that repeating the change stores the same."""
-    return Decision(
-        schedule, plan, tuple(NewSlot.of(slot, schedule, slot_id=new_id()) for slot in plan.slots)
-    )
+    stored = tuple(NewSlot.of(slot, schedule, slot_id=new_id()) for slot in plan.slots)
+    return Decision(schedule, plan, stored, None if granted else new_id())
 
 
 _MOVE = Prepared(
@@ -184,11 +187,13 @@ def record_plan(
     made_under: Fleet,
     deliveries: DeliverySettler,
     default_max_runtime_ms: int,
+    answer_within: timedelta,
 ) -> int:
     """Store plans: cursor, slots, queued runs and events, all or nothing. Returns how many were taken.
 
     Where a schedule's newest run cancels the earlier ones, those that wait are cancelled, and the end of
-    those that run is asked for.
+    those that run is asked for. A schedule that is not what was granted waits for approval from then on;
+    a question about it may be answered for as long as `answer_within`.
 
     A plan is dropped if its schedule was edited, deleted, or decided by somebody else since it was read,
     or if what is paused in the whole fleet is not what it was when the plan was made.
@@ -206,6 +211,11 @@ def record_plan(
         if slot.run_id is not None and slot.schedule.overlap is OverlapPolicy.CANCEL_PREVIOUS:
             _cancel_previous(tx, slot.schedule.id, deliveries)
     runs.queue(tx, [_run(slot, slot.run_id) for slot in fresh if slot.run_id is not None])
+    for decision in taken:
+        if decision.question_id is not None:
+            approvals.ask_again(
+                tx, decision.schedule, approval_id=decision.question_id, answer_within=answer_within
+            )
     return len(taken)
 
 

@@ -17,6 +17,7 @@ from dorkos.pulse import approvals, expectations, leases, output, reading, runs,
 from dorkos.pulse.approval_store import ApprovalStore
 from dorkos.pulse.approvals import Author
 from dorkos.pulse.expectations import Late
+from dorkos.pulse.grants import is_granted
 from dorkos.pulse.leases import HeldRun, Owner
 from dorkos.pulse.model import (
     AgentDirectory,
@@ -62,6 +63,7 @@ class PulseStore:
         self._agents = agents
         self._deliveries = deliveries
         self._settings = settings
+        self._answer_within = timedelta(days=settings.approval_days)
         self.approvals = ApprovalStore(database, zones=zones, check=self._check)
 
     async def now(self) -> datetime:
@@ -148,6 +150,7 @@ class PulseStore:
                 made_under=made_under,
                 deliveries=self._deliveries,
                 default_max_runtime_ms=self._settings.default_max_runtime_ms,
+                answer_within=self._answer_within,
             )
         )
 
@@ -189,12 +192,14 @@ class PulseStore:
         """Queue a run by hand, whether the schedule is switched on or not. Returns its id.
 
         Raises `schedule_not_found`, `fleet_on_hold`, and `forbidden` while the schedule waits for approval,
-        unless the run is a `test` of what it would do.
+        unless the run is a `test` of what it would do. One that is not what was approved begins to wait.
         """
-        run_id = new_id()
-        await self._database.write(
-            lambda tx: _trigger(tx, schedule_id, run_id=run_id, actor=actor, trigger=trigger)
+        run_id, question_id = new_id(), new_id()
+        queued = await self._database.write(
+            lambda tx: self._trigger(tx, schedule_id, run_id, question_id, actor=actor, trigger=trigger)
         )
+        if not queued:
+            raise _must_wait()
         return run_id
 
     def queue_run(self, tx: Transaction, request: RunRequest, *, run_id: str) -> None:
@@ -407,6 +412,29 @@ class PulseStore:
         )
         runs.request_cancel(tx, of_schedule, actor=actor)
 
+    def _trigger(
+        self,
+        tx: Transaction,
+        schedule_id: str,
+        run_id: str,
+        question_id: str,
+        *,
+        actor: str,
+        trigger: RunTrigger,
+    ) -> bool:
+        """Queue the run. False if a question was asked instead, which has to be stored."""
+        fleet = gate(tx)
+        schedule = schedules.get_locked(tx, schedule_id)
+        if schedule.status is ScheduleStatus.PENDING_APPROVAL and trigger is not RunTrigger.TEST:
+            raise _must_wait()
+        if not fleet.fires:
+            raise fleet.refusal("The run was not queued.")
+        if schedule.fires and trigger is not RunTrigger.TEST and not is_granted(schedule):
+            approvals.ask_again(tx, schedule, approval_id=question_id, answer_within=self._answer_within)
+            return False
+        runs.queue(tx, [NewRun.of_schedule(schedule, run_id=run_id, trigger=trigger)], actor=actor)
+        return True
+
     def _cancel(self, tx: Transaction, run_id: str, *, actor: str) -> Cancellation:
         this = pulse_runs.c.id == run_id
         waiting = runs.cancel_queued(
@@ -433,15 +461,9 @@ class PulseStore:
         return Cancellation.STOPPING if held else Cancellation.UNCONFIRMED
 
 
-def _trigger(tx: Transaction, schedule_id: str, *, run_id: str, actor: str, trigger: RunTrigger) -> None:
-    fleet = gate(tx)
-    schedule = schedules.get_locked(tx, schedule_id)
-    if schedule.status is ScheduleStatus.PENDING_APPROVAL and trigger is not RunTrigger.TEST:
-        raise DorkError(
-            ErrorCode.FORBIDDEN,
-            "The schedule waits for approval and cannot be run before.",
-            hint="Look at its prompt and command, then approve it, or try it out with a test run.",
-        )
-    if not fleet.fires:
-        raise fleet.refusal("The run was not queued.")
-    runs.queue(tx, [NewRun.of_schedule(schedule, run_id=run_id, trigger=trigger)], actor=actor)
+def _must_wait() -> DorkError:
+    return DorkError(
+        ErrorCode.FORBIDDEN,
+        "The schedule waits for approval and cannot be run before.",
+        hint="Look at its prompt and command, then approve it, or try it out with a test run.",
+    )
