@@ -43,11 +43,12 @@ from dorkos.relay.service import RelayService
 from dorkos.relay.settlement import settle
 from dorkos.server.asgi import create_app
 from dorkos.server.auth import Authenticator
+from dorkos.server.configuration import Configuration
 from dorkos.server.health import ReadinessCheck
 from dorkos.server.http import HttpServer
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.system import SystemService
-from dorkos.settings import RelaySettings, Settings
+from dorkos.settings import LoadedSettings, RelaySettings
 from dorkos.vocabulary import RunReason, RunState
 
 if TYPE_CHECKING:
@@ -140,13 +141,14 @@ class System:
 
 def build(
     home: Home,
-    settings: Settings,
+    loaded: LoadedSettings,
     database: Database,
     clock: Clock,
     *,
     operations: Sequence[Operation[Any, Any, Any]] = OPERATIONS,
 ) -> System:
     """Wire the parts. `database` is open and up to date; the home is prepared and locked."""
+    settings = loaded.values
     node = this_node()
     feed = EventFeed(database)
     boundary = Boundary(settings.server.boundary or Path.home(), data_directory=home.path)
@@ -210,8 +212,11 @@ def build(
             "mesh": {"enabled": settings.mesh.enabled},
         },
     )
+    config = Configuration(
+        home.config_path, loaded, boundary=boundary, url=lambda: http.url or None, uptime_s=service.uptime_s
+    )
     application = create_app(
-        {"pulse": pulse, "relay": relay, "mesh": mesh, "fleet": fleet},
+        {"pulse": pulse, "relay": relay, "mesh": mesh, "fleet": fleet, "config": config},
         system=service,
         feed=feed,
         settings=settings.server,

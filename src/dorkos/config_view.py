@@ -57,6 +57,26 @@ def shown(loaded: LoadedSettings) -> tuple[Shown, ...]:
     )
 
 
+def rows(running: LoadedSettings, coming: LoadedSettings) -> list[dict[str, object]]:
+    """Every setting as JSON has it: what holds now, and what the next start would find."""
+    return [
+        {
+            "key": now.row.key,
+            "value": now.value,
+            "source": now.source,
+            "default": now.row.default,
+            "environment": now.row.env,
+            "meaning": now.row.meaning,
+            "secret": now.row.secret,
+            "live": now.row.live,
+            "coming": then.value,
+            "comingSource": then.source,
+            "restartNeeded": now.value != then.value,
+        }
+        for now, then in zip(shown(running), shown(coming), strict=True)
+    ]
+
+
 def document_of(settings: Settings) -> dict[str, dict[str, object]]:
     """The settings nested as in the file, secrets hidden."""
     document: dict[str, dict[str, object]] = settings.model_dump(mode="json", by_alias=True)

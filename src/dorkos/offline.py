@@ -29,7 +29,7 @@ from dorkos.server.auth import Authenticator
 from dorkos.server.fleet import FLEET
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.system import SystemService
-from dorkos.settings import Settings, load_settings
+from dorkos.settings import LoadedSettings, load_settings
 from dorkos.storage import be_up_to_date, open_database
 
 
@@ -43,7 +43,7 @@ async def opened(home: Path, *, echo: Callable[[str], None]) -> AsyncIterator[Sy
     async with _stored(home, echo) as stored:
         system = build(
             stored.home,
-            stored.settings,
+            stored.loaded,
             stored.database,
             stored.clock,
             operations=[_offline(o) for o in OPERATIONS],
@@ -77,7 +77,7 @@ async def opened_fleet(home: Path, *, echo: Callable[[str], None]) -> AsyncItera
                 describe=dict,
             ),
             feed=feed,
-            settings=stored.settings.server,
+            settings=stored.loaded.values.server,
             authenticate=Authenticator(
                 stored.database, stored.clock, operator_token.load_or_create(stored.home.token_path)
             ),
@@ -91,7 +91,7 @@ class _Stored:
     """An open database that is up to date, and what it was found by."""
 
     home: Home
-    settings: Settings
+    loaded: LoadedSettings
     clock: Clock
     database: Database
 
@@ -101,15 +101,16 @@ async def _stored(home: Path, echo: Callable[[str], None]) -> AsyncIterator[_Sto
     """The database of a directory, under the directory's lock."""
     place = Home(home)
     place.prepare()
-    settings = load_settings(place.config_path, environment=os.environ).values
+    loaded = load_settings(place.config_path, environment=os.environ)
+    url = loaded.values.database.url
     place.lock()
     try:
         clock = SystemClock()
-        await asyncio.to_thread(be_up_to_date, place, settings.database.url, clock, echo)
-        database = open_database(place, settings.database.url, clock)
+        await asyncio.to_thread(be_up_to_date, place, url, clock, echo)
+        database = open_database(place, url, clock)
         await database.open()
         try:
-            yield _Stored(place, settings, clock, database)
+            yield _Stored(place, loaded, clock, database)
         finally:
             await database.close()
     finally:

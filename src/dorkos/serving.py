@@ -14,11 +14,10 @@ from pathlib import Path
 from dorkos.app import System, build
 from dorkos.clock import Clock, SystemClock
 from dorkos.home import Home
+from dorkos.logs import set_level
 from dorkos.plain_file import write_file
-from dorkos.settings import Settings, load_settings
+from dorkos.settings import LoadedSettings, load_settings
 from dorkos.storage import be_up_to_date, open_database
-
-_LEVELS = {"fatal": 50, "error": 40, "warn": 30, "info": 20, "debug": 10, "trace": 5}
 
 
 def run(home: Path, flags: Mapping[str, object], *, echo: Callable[[str], None]) -> int:
@@ -29,28 +28,28 @@ def run(home: Path, flags: Mapping[str, object], *, echo: Callable[[str], None])
     """
     place = Home(home)
     place.prepare()
-    settings = load_settings(place.config_path, environment=os.environ, flags=flags).values
-    _log_to_stderr(settings.logging.level)
+    loaded = load_settings(place.config_path, environment=os.environ, flags=flags)
+    _log_to_stderr(loaded.values.logging.level)
     place.lock()
     try:
         clock = SystemClock()
-        be_up_to_date(place, settings.database.url, clock, echo)
-        asyncio.run(_serve(place, settings, clock, echo))
+        be_up_to_date(place, loaded.values.database.url, clock, echo)
+        asyncio.run(_serve(place, loaded, clock, echo))
     finally:
         place.unlock()
     return 0
 
 
-async def _serve(home: Home, settings: Settings, clock: Clock, echo: Callable[[str], None]) -> None:
+async def _serve(home: Home, loaded: LoadedSettings, clock: Clock, echo: Callable[[str], None]) -> None:
     stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         # A second signal sets an event that is set already: the stop goes on as it began.
         loop.add_signal_handler(number, stop_requested.set)
-    database = open_database(home, settings.database.url, clock)
+    database = open_database(home, loaded.values.database.url, clock)
     await database.open()
     try:
-        system = build(home, settings, database, clock)
+        system = build(home, loaded, database, clock)
         try:
             await system.start()
             await _be_ready(system)
@@ -89,12 +88,5 @@ def _announced(home: Home, url: str) -> Iterator[None]:
 
 
 def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=_LEVELS[level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    if level != "trace":
-        # These tell of every request, connection, lock and migration.
-        for chatty in ("alembic", "asyncio", "filelock", "httpx", "mcp", "uvicorn.access"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    set_level(level)

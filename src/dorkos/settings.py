@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -331,10 +331,20 @@ class SettingRow:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings together with where each value came from: flag, environment, file or default."""
+    """Settings together with where each value came from: flag, environment, file or default.
+
+    `flags` are those that were given by hand; they hold as long as the process does.
+    """
 
     values: Settings
     sources: Mapping[str, str]
+    flags: Mapping[str, object] = field(default_factory=dict)
+
+
+def given(values: Settings) -> LoadedSettings:
+    """Settings that a program made: every one of them as if by a flag."""
+    flags = {row.key: value_of(values, row.key) for row in SETTINGS}
+    return LoadedSettings(values, dict.fromkeys(flags, "flag"), flags)
 
 
 def _rows() -> tuple[SettingRow, ...]:
@@ -343,15 +353,15 @@ def _rows() -> tuple[SettingRow, ...]:
         model = section.annotation
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
-        for name, field in model.model_fields.items():
-            extra = field.json_schema_extra
+        for name, entry in model.model_fields.items():
+            extra = entry.json_schema_extra
             assert isinstance(extra, dict)
             rows.append(
                 SettingRow(
                     f"{section_name}.{to_camel(name)}",
                     str(extra["env"]),
-                    field.default,
-                    str(field.description),
+                    entry.default,
+                    str(entry.description),
                     secret=bool(extra["secret"]),
                     live=bool(extra["live"]),
                 )
@@ -393,7 +403,7 @@ def load_settings(
                 values[key] = value
                 sources[key] = source
     try:
-        return LoadedSettings(_validated(values), sources)
+        return LoadedSettings(_validated(values), sources, dict(layers[-1][1]))
     except ValidationError as fault:
         key, message = next(iter(_by_key(fault).items()))
         raise DorkError(

@@ -20,7 +20,7 @@ from dorkos.mesh.statement import Statement
 from dorkos.node import this_node
 from dorkos.pulse.model import Claim, Offer, Outcome
 from dorkos.relay.model import Envelope, Receipt, StoredMessage
-from dorkos.settings import ServerSettings, Settings
+from dorkos.settings import ServerSettings, Settings, given
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome, RunReason, RunState, Scope
 from tests.mesh.fleet import ACTOR, make_project
 
@@ -34,7 +34,7 @@ def system(db: Database, clock: ManualClock, tmp_path: Path) -> System:
     home = Home(tmp_path / "home")
     home.prepare()
     settings = Settings(server=ServerSettings(boundary=tmp_path))
-    return build(home, settings, db, clock)
+    return build(home, given(settings), db, clock)
 
 
 async def register(system: System, project: Path, name: str, **budget: int) -> Agent:

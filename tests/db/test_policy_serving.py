@@ -23,7 +23,7 @@ from dorkos.db.sqlite import SqliteDatabase
 from dorkos.db.verify import verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.home import Home
-from dorkos.settings import Settings
+from dorkos.settings import Settings, given
 from dorkos.testing import create_sqlite_file, create_test_db
 
 PAGE = 4096
@@ -156,7 +156,7 @@ async def test_a_stopping_system_says_so_before_it_stores_anything(
     create_sqlite_file(home.database_path)
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, _settings(tmp_path), database, SystemClock())
+    system = build(home, given(_settings(tmp_path)), database, SystemClock())
     await system.start()
     monkeypatch.setattr(sqlite, "_STEPS", 1_000_000)
     with closing(sqlite_driver().connect(str(database.path), isolation_level=None)) as other:
@@ -242,7 +242,7 @@ async def test_damage_makes_readiness_red_until_the_next_start(tmp_path: Path) -
     _rot(home.database_path, "agent_denials")
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, _settings(tmp_path), database, SystemClock())
+    system = build(home, given(_settings(tmp_path)), database, SystemClock())
     await system.start()
     try:
         assert await _not_ready(system) == {}
@@ -262,7 +262,7 @@ async def test_a_lost_log_makes_readiness_red(tmp_path: Path) -> None:
     create_sqlite_file(home.database_path)
     database = SqliteDatabase(home.database_path, clock=SystemClock())
     await database.open()
-    system = build(home, _settings(tmp_path), database, SystemClock())
+    system = build(home, given(_settings(tmp_path)), database, SystemClock())
     await system.start()
     try:
         assert await _not_ready(system) == {}

@@ -18,7 +18,7 @@ from dorkos.clock import SystemClock
 from dorkos.home import Home
 from dorkos.identity.model import Caller
 from dorkos.operation import Operation, Wire
-from dorkos.settings import ServerSettings, Settings
+from dorkos.settings import ServerSettings, Settings, given
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import Scope
 from tests.server.kit import Frame, Served, frames, serving, settled
@@ -74,7 +74,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     pipe = os.open(folder / "pipe", os.O_RDWR)  # Both ways, since opening one end waits for the other.
     settings = Settings(server=ServerSettings(port=0, boundary=folder))
     async with create_test_db("sqlite", clock=clock) as db:
-        system = build(home, settings, db, clock)
+        system = build(home, given(settings), db, clock)
         await system.start()
         headers = {"Authorization": f"Bearer {home.token_path.read_text(encoding='ascii').strip()}"}
         try:

@@ -18,10 +18,13 @@ import typer.main
 from dorkos import __version__
 from dorkos.cli import (
     approvals,
+    config,
+    config_edit,
     db,
     doctor,
     events,
     fleet,
+    init,
     mcp,
     mesh,
     pulse,
@@ -86,10 +89,13 @@ def _top(
 
 
 app.command("up", cls=Command)(up.up)
+app.command("init", cls=Command)(init.init)
 app.command("status", cls=Command)(status.status)
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("events", cls=Command)(events.events)
 app.command("mcp", cls=Command)(mcp.mcp)
+config_edit.join(config.app)
+app.add_typer(config.app, name="config")
 app.add_typer(fleet.app, name="fleet")
 pulse_reading.join(pulse.app)
 app.add_typer(pulse.app, name="pulse")

@@ -8,7 +8,8 @@ from dorkos.mesh.operations import OPERATIONS as MESH
 from dorkos.operation import Operation
 from dorkos.pulse.operations import OPERATIONS as PULSE
 from dorkos.relay.operations import OPERATIONS as RELAY
+from dorkos.server.config import CONFIG
 from dorkos.server.fleet import FLEET
 from dorkos.server.status import SYSTEM
 
-OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *FLEET, *PULSE, *RELAY, *MESH)
+OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *CONFIG, *FLEET, *PULSE, *RELAY, *MESH)
