@@ -15,7 +15,7 @@ from dorkos.home import Home
 from dorkos.testing import empty_postgres
 from tests.cli.conftest import Dorkos
 from tests.cli.terminal import Done, call
-from tests.db.any_rows import any_rows, filled_sqlite
+from tests.db.any_rows import NEWEST, any_rows, filled_sqlite
 
 
 def db(home: Path, *words: str, stdin: bytes = b"") -> Done:
@@ -41,7 +41,7 @@ def test_a_digest_counts_every_table(filled: Path) -> None:
     as_json, as_text = db(filled, "digest", "--json"), db(filled, "digest")
     found = as_json.json
     assert found["tables"]["agents"]["rows"] == len(any_rows(0)["agents"])
-    assert found["migration"] == "0004_full_schema"
+    assert found["migration"] == NEWEST
     assert len(found["digest"]) == 64
     assert found["digest"] in as_text.out
     assert "agents" in as_text.out
@@ -78,7 +78,7 @@ def test_an_export_without_a_name_lies_in_the_backups_folder(filled: Path) -> No
     made = db(filled, "export", "--json").json
     file = Path(made["file"])
     assert file.parent == filled / "backups"
-    assert file.name.endswith("-0004_full_schema.jsonl.gz")
+    assert file.name.endswith(f"-{NEWEST}.jsonl.gz")
     assert made["sizeBytes"] == file.stat().st_size
 
 

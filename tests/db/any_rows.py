@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from dorkos.clock import iso
 from dorkos.db.connections import migrating_postgres, migrating_sqlite
+from dorkos.db.ledger import revisions
 from dorkos.db.rows import Kind, PlainRow, Shape, Value, insert, shapes, stream
 from dorkos.db.schema.tables import metadata
 from dorkos.db.types import Choice
@@ -19,6 +20,8 @@ from dorkos.testing import create_sqlite_file
 
 Rows = Mapping[str, list[PlainRow]]
 
+# The newest migration, whose name every export and backup bears.
+NEWEST = revisions()[-1].id
 # What escapes, ends, separates or sorts oddly somewhere between two engines and a line of JSON.
 ODD_TEXTS = (
     "", " ", "plain", "\\N", "\\.", "\\", "a\tb\nc\r\nd", '"quoted" \'and\'', "null", "NULL", "{}",

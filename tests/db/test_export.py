@@ -23,7 +23,7 @@ from dorkos.db.moving import Place
 from dorkos.db.rows import shapes
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.testing import empty_postgres
-from tests.db.any_rows import any_rows, filled_postgres, filled_sqlite
+from tests.db.any_rows import NEWEST, any_rows, filled_postgres, filled_sqlite
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -48,7 +48,7 @@ def test_every_row_is_a_line_between_header_and_footer(place: Place, clock: Manu
     rows = any_rows(0)
     header, *body, footer = lines(place, clock)
     assert (header["format"], header["version"]) == ("dorkos-export", 1)
-    assert header["migration"] == "0004_full_schema"
+    assert header["migration"] == NEWEST
     assert header["at"] == "2026-03-01T09:00:00.000Z"
     assert [table["name"] for table in header["tables"]] == [shape.table for shape in shapes()]
     expected = [
@@ -111,8 +111,8 @@ def test_a_name_is_found_where_none_is_given(tmp_path: Path, clock: ManualClock)
     path = filled_sqlite(tmp_path / "dork.db", any_rows(0))
     made = [export_to_file(path, to=None, folder=tmp_path / "backups", clock=clock).file for _ in range(2)]
     assert [file.name for file in made if file] == [
-        "export-20260301T090000Z-0004_full_schema.jsonl.gz",
-        "export-20260301T090000Z-0004_full_schema-2.jsonl.gz",
+        f"export-20260301T090000Z-{NEWEST}.jsonl.gz",
+        f"export-20260301T090000Z-{NEWEST}-2.jsonl.gz",
     ]
 
 

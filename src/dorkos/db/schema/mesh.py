@@ -1,4 +1,5 @@
-"""Mesh's tables: agents, the paths that must not become one, and the calls that agents made."""
+"""Mesh's tables: agents and copies of them, the paths that must not become one, and the calls that agents
+made."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ agents = sa.Table(
     sa.Column("id", Ulid, primary_key=True, nullable=False),
     sa.Column("name", Text, nullable=False),
     sa.Column("runtime", Choice(AgentRuntime), nullable=False),
-    # The real path, links resolved: the same folder cannot be registered under two names.
+    # The real path, links resolved: on one machine no folder can be registered under two names.
     sa.Column("project_path", Text, nullable=False),
     sa.Column("namespace", Text, nullable=False, server_default="default"),
     sa.Column("capabilities_json", Json, nullable=False, server_default="[]"),
@@ -41,11 +42,26 @@ agents = sa.Table(
     sa.Column("icon", Text),
     # Since when its folder could not be seen; cleared on sight.
     sa.Column("unreachable_since", Instant),
+    # The machine on whose disk the project lies; empty until a server there has seen it.
+    sa.Column("host", Text, nullable=False, server_default=""),
     one_of("runtime", AgentRuntime),
     one_of("status", AgentStatus),
     is_flag("persona_enabled"),
-    sa.UniqueConstraint("project_path"),
+    # One path on two machines is two folders.
+    sa.UniqueConstraint("project_path", "host"),
     sa.Index(None, "registered_at", "id"),
+    sqlite_strict=True,
+)
+
+# Folders that were seen to claim the identity of an agent that is registered elsewhere. Only a memory of
+# where to look: whether one still claims it is read from the folder.
+agent_copies = sa.Table(
+    "agent_copies",
+    metadata,
+    sa.Column("agent_id", Ulid, sa.ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("host", Text, primary_key=True),
+    sa.Column("path", Text, primary_key=True),
+    sa.Column("seen_at", Instant, nullable=False),
     sqlite_strict=True,
 )
 
