@@ -39,6 +39,7 @@ from dorkos.ports.work import AgentsWork
 from dorkos.pulse.model import AgentTarget
 from dorkos.pulse.service import PulseService
 from dorkos.readiness import checks
+from dorkos.relay.model import NoRoutes
 from dorkos.relay.service import RelayService
 from dorkos.relay.settlement import settle
 from dorkos.server.asgi import create_app
@@ -75,7 +76,7 @@ class _Deliveries:
     """Pulse's port to Relay."""
 
     def __init__(self, settings: RelaySettings) -> None:
-        self._max_attempts = settings.max_attempts
+        self._settings = settings
 
     def settle(
         self, tx: Transaction, *, delivery_id: str, run_id: str, state: RunState, reason: RunReason | None
@@ -87,7 +88,7 @@ class _Deliveries:
             run_id=run_id,
             state=state,
             reason=reason,
-            max_attempts=self._max_attempts,
+            settings=self._settings,
         )
 
 
@@ -168,7 +169,13 @@ def build(
         feed=feed,
     )
     relay = RelayService(
-        database=database, clock=clock, settings=settings.relay, feed=feed, runs=pulse, budgets=budgets
+        database=database,
+        clock=clock,
+        settings=settings.relay,
+        feed=feed,
+        runs=pulse,
+        budgets=budgets,
+        routes=NoRoutes(),
     )
     mesh = MeshService(
         database,

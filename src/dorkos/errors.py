@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     LEASE_LOST = "lease_lost"
     RUN_NOT_ACTIVE = "run_not_active"
     CONFLICT = "conflict"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     REASON_REQUIRED = "reason_required"
     APPROVAL_NOT_FOUND = "approval_not_found"
     APPROVAL_DECIDED = "approval_decided"
@@ -169,6 +170,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
         409, 4, "The schedule was changed after it was shown; read the approval that is open now."
     ),
     ErrorCode.CONFLICT: ErrorRow(409, 4, "Somebody else changed it at the same time; read it and try again."),
+    ErrorCode.IDEMPOTENCY_CONFLICT: ErrorRow(
+        409, 2, "The idempotency key was used for another message within the last 24 hours."
+    ),
     ErrorCode.FLEET_ON_HOLD: ErrorRow(
         409, 6, "The fleet is on hold, stopped or draining, so this is not started until a person lifts that."
     ),

@@ -212,6 +212,68 @@ class RelaySettings(_Section):
     max_hops: int = _setting(
         5, "DORKOS_MAX_HOPS", "Messages in one chain of cause and effect before it is stopped.", ge=1, le=1000
     )
+    call_budget: int = _setting(
+        10,
+        "DORKOS_CALL_BUDGET",
+        "Calls that a chain begins with; each message takes one off what follows from it.",
+        ge=1,
+        le=1_000_000,
+    )
+    rate_limit: int = _setting(
+        100,
+        "DORKOS_RATE_LIMIT",
+        "Messages that one sender may send within the window; the operator is not bound.",
+        ge=1,
+        le=2**31 - 1,
+    )
+    rate_window_minutes: int = _setting(
+        1, "DORKOS_RATE_WINDOW_MINUTES", "The window of `relay.rateLimit`, in minutes.", ge=1, le=60
+    )
+    pair_limit: int = _setting(
+        30,
+        "DORKOS_PAIR_LIMIT",
+        "Messages that two may send each other, each of them, before it is stopped as a loop.",
+        ge=1,
+        le=2**31 - 1,
+    )
+    pair_window_minutes: int = _setting(
+        10, "DORKOS_PAIR_WINDOW_MINUTES", "The window of `relay.pairLimit`, in minutes.", ge=1, le=60
+    )
+    max_mailbox_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "DORKOS_MAX_MAILBOX_BYTES",
+        "Most bytes of payload that wait in one mailbox.",
+        ge=1024,
+        le=2**50,
+    )
+    pressure_warning_at: float = _setting(
+        0.8,
+        "DORKOS_PRESSURE_WARNING_AT",
+        "How full a mailbox is, from 0 to 1, when an event warns of it.",
+        gt=0,
+        le=1,
+    )
+    breaker_failures: int = _setting(
+        5,
+        "DORKOS_BREAKER_FAILURES",
+        "Faults of delivery in a row after which a mailbox takes nothing for a while.",
+        ge=1,
+        le=1000,
+    )
+    breaker_cooldown_seconds: int = _setting(
+        30,
+        "DORKOS_BREAKER_COOLDOWN_SECONDS",
+        "How long that is before one message is tried.",
+        ge=1,
+        le=86_400,
+    )
+    request_timeout_seconds: int = _setting(
+        60,
+        "DORKOS_REQUEST_TIMEOUT_SECONDS",
+        "How long a request waits for its reply when nobody says.",
+        ge=1,
+        le=86_400,
+    )
 
 
 class MeshSettings(_Section):

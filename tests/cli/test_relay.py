@@ -260,3 +260,44 @@ def test_a_rule_says_which_others_contradict_it(dorkos: Dorkos, mailbox: Mailbox
     for row in dorkos("relay", "rules", "--json").json:
         if row["to"] == subject:
             assert dorkos("relay", "rules", "remove", row["id"]).code == 0
+
+
+def test_a_question_is_answered_from_the_command_line(dorkos: Dorkos, mailbox: Mailbox) -> None:
+    """Ask without waiting, answer what came, read the reply; exit code 1 as long as there is none."""
+    subject = mailbox()
+    asked = dorkos("relay", "request", subject, "May I?", "--timeout", "1h", "--wait", "0s", "--json")
+    request_id = asked.json["requestId"]
+    pending = dorkos("relay", "await", request_id, "--wait", "0s")
+    replied = dorkos("relay", "reply", request_id, "Yes.")
+    read = dorkos("relay", "await", request_id)
+
+    assert (asked.code, asked.json["state"]) == (1, "pending")
+    assert pending.code == 1
+    assert f"dorkos relay await {request_id}" in pending.out
+    assert replied.code == 0
+    assert read.code == 0
+    assert "says  Yes." in read.out
+
+
+def test_a_request_that_nobody_gets_fails_at_once(dorkos: Dorkos) -> None:
+    """It does not wait for what cannot come."""
+    done = dorkos("relay", "request", "relay.human.nobody", "x")
+    assert done.code == 1
+    assert "There is no mailbox relay.human.nobody." in done.out
+
+
+def test_a_key_sends_once(dorkos: Dorkos, mailbox: Mailbox) -> None:
+    """The second time says that it was sent before."""
+    subject = mailbox()
+    first, again = (dorkos("relay", "send", subject, "x", "--key", f"k-{subject}") for _ in range(2))
+    assert first.code == again.code == 0
+    assert "sent before, not again" in again.out
+    assert len(dorkos("relay", "inbox", subject, "--json").json["messages"]) == 1
+
+
+def test_a_mailbox_with_limits_is_full_sooner(dorkos: Dorkos) -> None:
+    """As opened, so it refuses; and its circuit can be closed at any time."""
+    subject = "relay.human.cli-limited"
+    assert dorkos("relay", "open", subject, "--max-pending", "1", "--max-bytes", "1000").code == 0
+    assert [dorkos("relay", "send", subject, "x").code for _ in range(2)] == [0, 1]
+    assert dorkos("relay", "close-circuit", subject).out == f"{subject} takes messages.\n"

@@ -247,11 +247,12 @@ async def test_what_a_run_sends_while_it_holds_a_claim_continues_that_chain(offi
 async def test_of_several_held_messages_the_furthest_and_tightest_count(office: PostOffice) -> None:
     """Answering the younger of two chains must not gain a hop."""
     await office.open()
+    writer = await office.open_for_agent("writer", starts_runs=False)
     agent = await office.open_for_agent("reader", starts_runs=False)
     run, other = await office.scheduled_run(agent), await office.scheduled_run(BOB)
-    far = await office.send(to=agent.subject)
-    await office.claim_one(run, agent.subject)
-    further = await office.send(caller=run, to=agent.subject)
+    far = await office.send(to=writer.subject)
+    await office.claim_one(writer, writer.subject)
+    further = await office.send(caller=writer, to=agent.subject)
     await office.send(caller=other, to=agent.subject, max_hops=2)
     await office.relay.claim(run, agent.subject, limit=10)
     sent = (await office.relay.message((await office.send(caller=run)).message_id)).message

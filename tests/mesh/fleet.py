@@ -25,6 +25,7 @@ from dorkos.ports.questions import MailQuestions
 from dorkos.ports.rules import NamespaceRules
 from dorkos.ports.traffic import MailTraffic
 from dorkos.ports.work import AgentsWork
+from dorkos.relay.model import NoRoutes
 from dorkos.relay.service import RelayService
 from dorkos.settings import MeshSettings, RelaySettings
 from dorkos.vocabulary import EndpointConsumer
@@ -128,6 +129,7 @@ def make_fleet(
         feed=feed,
         runs=QueuedRuns(),
         budgets=budgets,
+        routes=NoRoutes(),
     )
     schedules = HiddenSchedules()
     rules = NamespaceRules()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -75,6 +75,16 @@ class Budgets:
 
 
 @dataclass
+class RoutesTo:
+    """Stands where the adapters stand: the mailboxes in which a message to a subject is put as well."""
+
+    mailboxes: dict[str, list[str]] = field(default_factory=dict)
+
+    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
+        return self.mailboxes.get(subject, ())
+
+
+@dataclass
 class PostOffice:
     """A Relay service with the parts that tests look at."""
 
@@ -83,6 +93,7 @@ class PostOffice:
     runs: QueuedRuns
     feed: EventFeed
     budgets: Budgets
+    routes: RoutesTo
 
     async def open(self, subject: str = INBOX) -> None:
         await self.relay.open(OPERATOR, subject, description=None)
@@ -169,7 +180,7 @@ class PostOffice:
 
 def post_office(db: Database, clock: Clock, **settings: object) -> PostOffice:
     """Relay on this database, its loops not started."""
-    runs, budgets = QueuedRuns(), Budgets()
+    runs, budgets, routes = QueuedRuns(), Budgets(), RoutesTo()
     feed = EventFeed(db, interval_s=3600)
     relay = RelayService(
         database=db,
@@ -178,8 +189,9 @@ def post_office(db: Database, clock: Clock, **settings: object) -> PostOffice:
         feed=feed,
         runs=runs,
         budgets=budgets,
+        routes=routes,
     )
-    return PostOffice(db, relay, runs, feed, budgets)
+    return PostOffice(db, relay, runs, feed, budgets, routes)
 
 
 @dataclass(frozen=True)

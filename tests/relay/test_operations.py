@@ -87,7 +87,13 @@ async def test_a_message_shows_its_budget_and_deliveries(office: PostOffice, clo
         "from": BOB.subject,
         "replyTo": BOB.subject,
         "payload": [1],
-        "budget": {"hopCount": 0, "maxHops": 2, "ttl": ttl},
+        "budget": {
+            "hopCount": 0,
+            "maxHops": 2,
+            "ancestorChain": [],
+            "callBudgetRemaining": 10,
+            "ttl": ttl,
+        },
         "chainId": sent["messageId"],
         "createdAt": "2026-03-01T09:00:00.000Z",
         "expiresAt": "2026-03-01T09:01:00.000Z",
@@ -209,6 +215,9 @@ async def test_mailboxes_are_a_bare_array(office: PostOffice) -> None:
         "agentId": None,
         "consumer": "claim",
         "pendingCount": 0,
+        "pendingBytes": 0,
+        "pressure": 0.0,
+        "breaker": "closed",
         "registeredAt": "2026-03-01T09:00:00.000Z",
     }
     everything = await call(office, "relay.endpoints", includeClosed="true")
@@ -254,7 +263,13 @@ def test_who_may_do_what() -> None:
         by_scope.setdefault(operation.scope, set()).add(operation.name)
 
     assert by_scope == {
-        Scope.SEND: {"relay.publish"},
+        Scope.SEND: {
+            "relay.publish",
+            "relay.request",
+            "relay.request_state",
+            "relay.await_reply",
+            "relay.reply",
+        },
         Scope.RECEIVE: {"relay.claim", "relay.ack", "relay.nack", "relay.extend", "relay.inbox"},
         Scope.OBSERVE: {
             "relay.messages",
@@ -263,7 +278,13 @@ def test_who_may_do_what() -> None:
             "relay.dead_letters",
             "relay.rules",
         },
-        Scope.OPERATE: {"relay.open", "relay.close", "relay.add_rule", "relay.remove_rule"},
+        Scope.OPERATE: {
+            "relay.open",
+            "relay.close",
+            "relay.close_circuit",
+            "relay.add_rule",
+            "relay.remove_rule",
+        },
         None: {"relay.explain"},
     }
 
@@ -343,3 +364,43 @@ async def test_a_priority_is_a_whole_number_that_every_reader_keeps(
     """And none reaches the one that is kept for what cannot be understood."""
     with pytest.raises(ValidationError):
         await call(office, "relay.add_rule", from_pattern=">", to=">", action="allow", priority=priority)
+
+
+async def test_a_repetition_says_so(office: PostOffice) -> None:
+    """`duplicate` is there only then."""
+    first, again = [
+        await call(office, "relay.publish", BOB, subject=INBOX, idempotencyKey="k") for _ in range(2)
+    ]
+    assert "duplicate" not in first
+    assert again == first | {"duplicate": True}
+
+
+async def test_the_budget_of_a_message_is_shown_whole(office: PostOffice) -> None:
+    """With the lineage's words, on every message."""
+    sent = await call(office, "relay.publish", BOB, subject=INBOX, budget={"callBudgetRemaining": 3})
+    shown = await call(office, "relay.message", id=sent["messageId"])
+    assert shown["budget"]["callBudgetRemaining"] == 3
+    assert shown["budget"]["ancestorChain"] == []
+
+
+async def test_a_request_on_the_wire(office: PostOffice) -> None:
+    """Pending with its deadline and recipients; then with the reply, looked at and awaited alike."""
+    asked = await call(office, "relay.request", BOB, subject=INBOX, payload="May I?", timeoutSeconds=60)
+    request_id = asked["requestId"]
+    await call(office, "relay.reply", ADA, id=request_id, payload="Yes.")
+    looked = await call(office, "relay.request_state", BOB, id=request_id)
+    read = await call(office, "relay.await_reply", BOB, id=request_id, waitMs=0)
+
+    assert (asked["state"], asked["deadline"]) == ("pending", "2026-03-01T09:01:00.000Z")
+    assert asked["recipients"] == [{"subject": INBOX, "outcome": "delivered", "detail": None}]
+    assert not asked.keys() & {"reply", "detail", "duplicate"}
+    assert looked == read
+    assert (read["state"], read["reply"]["payload"], read["reply"]["from"]) == ("replied", "Yes.", INBOX)
+
+
+async def test_a_mailbox_shows_how_full_it_is_and_its_circuit(office: PostOffice) -> None:
+    """As numbers that were measured."""
+    await call(office, "relay.publish", BOB, subject=INBOX, payload="x")
+    (shown,) = await call(office, "relay.endpoints")
+    assert (shown["pendingBytes"], shown["pressure"], shown["breaker"]) == (3, 0.5, "closed")
+    assert await call(office, "relay.close_circuit", subject=INBOX) == {"success": True}

@@ -87,9 +87,9 @@ def test_it_is_small_and_plain(tool: Tool) -> None:
 
 
 def test_all_of_them_together_are_small() -> None:
-    """What a model has to read grows only on purpose: about 4,500 words at most."""
+    """What a model has to read grows only on purpose: about 5,000 words at most."""
     shown = [[tool.name, tool.spec.description, tool.takes] for tool in TOOLS.values()]
-    assert len(json.dumps(shown)) < 28_000
+    assert len(json.dumps(shown)) < 32_000
 
 
 @each

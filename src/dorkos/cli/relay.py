@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dorkos.cli import relay_rules, relay_text
+from dorkos.cli import relay_requests, relay_rules, relay_text
 from dorkos.cli.connection import address, connect
 from dorkos.cli.instants import milliseconds, whole_seconds
 from dorkos.cli.names import all_agents
 from dorkos.cli.options import Command, Noun, options_of
 from dorkos.cli.render import say, show
-from dorkos.cli.typed import json_value, text_or_stdin
+from dorkos.cli.typed import payload_of
 from dorkos.errors import DorkError, ErrorCode
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ app = typer.Typer(help="What agents say to each other: messages, mailboxes.", no
 command = functools.partial(app.command, cls=Command)
 app.add_typer(relay_rules.app, name="rules")
 command("explain")(relay_rules.explain)
+command("request")(relay_requests.request)
+command("await")(relay_requests.await_reply)
+command("reply")(relay_requests.reply)
 
 _MESSAGES = "/api/relay/messages"
 _ENDPOINTS = "/api/relay/endpoints"
@@ -46,18 +49,12 @@ CursorOption = Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on 
 def send(
     context: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Where to: one exact subject.")],
-    payload: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="What to say; `-` reads it from standard input."),
-    ] = None,
+    payload: relay_requests.TextArgument = None,
     *,
-    json_payload: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Any JSON value to send instead of a text.")
-    ] = None,
+    json_payload: relay_requests.JsonOption = None,
     reply_to: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Where answers should go.")] = None,
-    sender: Annotated[
-        str | None, typer.Option("--from", metavar="SUBJECT", help="Who speaks; else the token's owner.")
-    ] = None,
+    sender: relay_requests.FromOption = None,
+    key: relay_requests.KeyOption = None,
 ) -> None:
     """Send a message and show what became of it at each recipient.
 
@@ -69,21 +66,13 @@ def send(
         dorkos relay send relay.human.ada --json-payload '{"content": "done"}'
     """
     options = options_of(context)
-    body: dict[str, object] = {"subject": subject}
-    if payload is not None and json_payload is not None:
-        raise DorkError(
-            ErrorCode.USAGE,
-            "Both a text and --json-payload are given.",
-            hint="Leave one of them out.",
-        )
-    if payload is not None:
-        body["payload"] = text_or_stdin(payload)
-    elif json_payload is not None:
-        body["payload"] = json_value(text_or_stdin(json_payload))
+    body: dict[str, object] = {"subject": subject} | payload_of(payload, json_payload)
     if reply_to is not None:
         body["replyTo"] = reply_to
     if sender is not None:
         body["from"] = sender
+    if key is not None:
+        body["idempotencyKey"] = key
     with connect(options) as client:
         receipt = client.post(_MESSAGES, body)
     show(options, receipt, relay_text.receipt)
@@ -141,6 +130,12 @@ def open_mailbox(
     context: typer.Context,
     subject: SubjectArgument,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is for.")] = None,
+    max_pending: Annotated[
+        int | None, typer.Option(min=1, help="Most messages that wait in it; else as the setting says.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes that wait in it; else as the setting says.")
+    ] = None,
 ) -> None:
     """Open a mailbox. An agent's own is opened when it is registered.
 
@@ -152,6 +147,10 @@ def open_mailbox(
     body: dict[str, object] = {"subject": subject}
     if description is not None:
         body["description"] = description
+    if max_pending is not None:
+        body["maxPending"] = max_pending
+    if max_bytes is not None:
+        body["maxPendingBytes"] = max_bytes
     with connect(options) as client:
         show(options, client.post(_ENDPOINTS, body), lambda row: say(f"Opened {row['subject']}."))
 
@@ -167,6 +166,20 @@ def close_mailbox(context: typer.Context, subject: SubjectArgument) -> None:
     options = options_of(context)
     with connect(options) as client:
         show(options, client.delete(address(_ENDPOINTS, subject)), lambda _: say(f"Closed {subject}."))
+
+
+@command("close-circuit")
+def close_circuit(context: typer.Context, subject: SubjectArgument) -> None:
+    """Let a mailbox whose circuit is open take messages again at once.
+
+    Example:
+
+        dorkos relay close-circuit relay.human.ada
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        answer = client.post(address(_ENDPOINTS, subject, "close-circuit"), {})
+        show(options, answer, lambda _: say(f"{subject} takes messages."))
 
 
 @command("inbox")

@@ -10,17 +10,31 @@ from dorkos.cli.render import Column, preview, print_more, print_table, say, sta
 
 # A line and its colour.
 Line = tuple[str, str]
+_REQUEST_STYLES = {"replied": "green", "pending": "yellow", "expired": "red", "failed": "red"}
 
 
 def receipt(answer: Any) -> None:
     """What became of a message at each recipient."""
-    say(f"Message {answer['messageId']}")
+    say(f"Message {answer['messageId']}{' (sent before, not again)' if answer.get('duplicate') else ''}")
     for recipient in answer["recipients"]:
         if recipient["outcome"] == "delivered":
             say(f"  delivered to {recipient['subject']}", "green")
         else:
             why = f": {recipient['detail']}" if recipient["detail"] else ""
             say(f"  NOT delivered to {recipient['subject']}, {recipient['outcome']}{why}", "red")
+
+
+def request(answer: Any) -> None:
+    """Where a request stands, and its reply."""
+    say(f"Request {answer['requestId']}  {answer['state']}", _REQUEST_STYLES[answer["state"]])
+    if "reply" in answer:
+        for text, style in _letter(answer["reply"]):
+            say(text, style)
+    elif "detail" in answer:
+        say(f"  {answer['detail']}")
+    else:
+        say(f"  A reply counts until {zoned_time(answer['deadline'])}. To go on waiting:")
+        say(f"  dorkos relay await {answer['requestId']}")
 
 
 def messages(page: Any) -> None:
@@ -97,7 +111,9 @@ def _letter(message: Mapping[str, Any]) -> Sequence[Line]:
 def _taker(endpoint: Mapping[str, Any]) -> str:
     if endpoint.get("closedAt"):
         return "closed"
-    return "runs" if endpoint["consumer"] == "run" else "claims"
+    if endpoint["breaker"] != "closed":
+        return "nobody, its circuit is open"
+    return {"run": "runs", "claim": "claims", "adapter": "an adapter"}[endpoint["consumer"]]
 
 
 def _print_each(rows: Sequence[Any], lines: Callable[[Any], Sequence[Line]], *, empty: str) -> None:

@@ -34,3 +34,15 @@ def absolute(path: str) -> str:
     if not path:
         raise DorkError(ErrorCode.USAGE, "A path must not be empty.", hint="Write `.` for this directory.")
     return str(Path(path).absolute())
+
+
+def payload_of(text: str | None, json_text: str | None) -> dict[str, object]:
+    """The payload of a message given as a text or as JSON, `-` meaning standard input; nothing if neither is
+    given. Raises `usage` if both are."""
+    if text is not None and json_text is not None:
+        raise DorkError(
+            ErrorCode.USAGE, "Both a text and --json-payload are given.", hint="Leave one of them out."
+        )
+    if text is not None:
+        return {"payload": text_or_stdin(text)}
+    return {} if json_text is None else {"payload": json_value(text_or_stdin(json_text))}

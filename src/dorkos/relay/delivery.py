@@ -19,11 +19,11 @@ import sqlalchemy as sa
 from dorkos.db.database import Transaction
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay import deadletters, endpoints
+from dorkos.relay import breaker, deadletters, endpoints
 from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Claim, Delivery, Endpoint, Lease
-from dorkos.vocabulary import DeadLetterReason, DeliveryStatus
+from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer
 
 # The most dead letters that one claim makes on its way, so that the change stays short.
 STALE_MAX = 500
@@ -120,8 +120,28 @@ def ack(tx: Transaction, endpoint: Endpoint, message_id: str, token: str, *, act
     if acked is None:
         raise _not_held(tx, endpoint, message_id)
     endpoints.leave_one(tx, endpoint.id, message_id)
+    if endpoint.consumer is not EndpointConsumer.CLAIM:
+        breaker.success(tx, endpoint.id, subject=endpoint.subject)
     data = {"subject": endpoint.subject, "endpointId": endpoint.id, "deliveryId": acked}
     tx.emit("relay.delivery.acked", message_id, data, actor=actor)
+
+
+def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None:
+    """Settle a pending delivery that the change has locked as delivered, for good."""
+    tx.execute(
+        sa.update(i)
+        .where(i.c.id == delivery.id, IS_PENDING)
+        .values(
+            status=DeliveryStatus.DELIVERED,
+            delivered_at=tx.now(),
+            lease_token=None,
+            lease_owner=None,
+            run_id=None,
+        )
+    )
+    endpoints.leave_one(tx, delivery.endpoint_id, delivery.message.id)
+    run = {} if delivery.run_id is None else {"runId": delivery.run_id}
+    emit(tx, "relay.delivery.acked", delivery, actor=actor, **run)
 
 
 def nack(

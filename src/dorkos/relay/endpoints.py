@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,29 +16,46 @@ from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles fo
 
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
+from dorkos.db.schema.relay import relay_breakers, relay_messages
 from dorkos.db.schema.relay import relay_endpoints as e
-from dorkos.db.schema.relay import relay_messages
+from dorkos.db.types import Integer
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay.model import Endpoint
 from dorkos.relay.subjects import subject_hash
+from dorkos.settings import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
 
 _COLUMNS = tuple(e.c[field.name] for field in fields(Endpoint))
 
-_TAKE = Prepared(
+_TAKE_ON_PROBATION = (
     sa.update(e)
     .where(
         e.c.subject == sa.bindparam("of_subject"),
         e.c.closed_at.is_(None),
-        e.c.pending_count < sa.bindparam("most"),
+        sa.or_(e.c.expires_at.is_(None), e.c.expires_at >= sa.bindparam("now", type_=e.c.expires_at.type)),
+        e.c.pending_count < sa.func.coalesce(e.c.max_pending, sa.bindparam("most", type_=Integer)),
+        e.c.pending_bytes + sa.bindparam("size", type_=Integer)
+        <= sa.func.coalesce(e.c.max_pending_bytes, sa.bindparam("most_bytes", type_=Integer)),
     )
     .values(
         position=e.c.position + 1,
         pending_count=e.c.pending_count + 1,
-        pending_bytes=e.c.pending_bytes + sa.bindparam("size"),
+        pending_bytes=e.c.pending_bytes + sa.bindparam("size", type_=Integer),
     )
-    .returning(e.c.id, e.c.position, e.c.pending_count)
+    .returning(
+        e.c.id,
+        e.c.position,
+        e.c.pending_count,
+        e.c.pending_bytes,
+        e.c.max_pending,
+        e.c.max_pending_bytes,
+        e.c.expires_at,
+    )
 )
+_IS_BROKEN = sa.exists().where(
+    relay_breakers.c.endpoint_id == e.c.id, relay_breakers.c.state != sa.literal_column("'closed'")
+)
+_TAKES = {True: Prepared(_TAKE_ON_PROBATION), False: Prepared(_TAKE_ON_PROBATION.where(~_IS_BROKEN))}
 
 _LEAVE_ONE = (
     sa.update(e)
@@ -62,18 +80,70 @@ _LEAVE = (
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxLimits:
+    """How much may wait in one mailbox, by count and by bytes of payload; None takes the settings'."""
+
+    max_pending: int | None = None
+    max_pending_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """A place taken in a mailbox: which mailbox, the position given out, and how many wait there now."""
+    """A place taken in a mailbox: which mailbox, the position given out, and what waits there now.
+
+    The limits are the mailbox's own, None where the settings' hold.
+    """
 
     endpoint_id: str
     position: int
     pending_count: int
+    pending_bytes: int
+    max_pending: int | None
+    max_pending_bytes: int | None
+    expires_at: datetime | None
 
 
-def take_place(tx: Transaction, subject: str, *, size: int, most: int) -> Place | None:
-    """Take the next position of an open mailbox with fewer than `most` pending; None if there is none."""
-    rows = tx.run(_TAKE, {"of_subject": subject, "size": size, "most": most})
+def take_place(
+    tx: Transaction, subject: str, *, size: int, settings: RelaySettings, on_probation: bool = False
+) -> Place | None:
+    """Take the next position of a mailbox that is open, has room and whose circuit is closed; None if not.
+
+    `on_probation` takes it whatever the circuit's state is.
+    """
+    values = {
+        "of_subject": subject,
+        "size": size,
+        "most": settings.max_mailbox_size,
+        "most_bytes": settings.max_mailbox_bytes,
+        "now": tx.now(),
+    }
+    rows = tx.run(_TAKES[on_probation], values)
     return Place(*rows[0]) if rows else None
+
+
+def pressure(of: Place | Endpoint, settings: RelaySettings, *, without: int | None = None) -> float:
+    """How full a mailbox is by count or by bytes, whichever is more, from 0 to 1.
+
+    `without` takes off one message of so many bytes.
+    """
+    count, size = of.pending_count, of.pending_bytes
+    if without is not None:
+        count, size = count - 1, size - without
+    most, most_bytes = _limits(of, settings)
+    return max(0.0, min(1.0, max(count / most, size / most_bytes)))
+
+
+def no_room(mailbox: Endpoint, size: int, settings: RelaySettings) -> str | None:
+    """Why a message of `size` bytes does not fit, in words, or None if it does."""
+    most, most_bytes = _limits(mailbox, settings)
+    if mailbox.pending_count >= most:
+        return f"The mailbox {mailbox.subject} is full: {mailbox.pending_count} messages wait in it."
+    if mailbox.pending_bytes + size > most_bytes:
+        return (
+            f"The mailbox {mailbox.subject} is full: {mailbox.pending_bytes} of {most_bytes} bytes wait in"
+            f" it, and this message has {size}."
+        )
+    return None
 
 
 def leave_one(tx: Transaction, endpoint_id: str, message_id: str) -> None:
@@ -146,10 +216,13 @@ def open_mailbox(
     consumer: EndpointConsumer,
     description: str | None = None,
     actor: str | None = None,
+    limits: MailboxLimits | None = None,
+    expires_at: datetime | None = None,
 ) -> bool:
     """Open a mailbox, or open again the closed one that has this subject. False if it was open already.
 
-    An open mailbox stays as it is. One that is opened again keeps its id and its history.
+    An open mailbox stays as it is. One that is opened again keeps its id and its history. One with an expiry
+    takes nothing after it, and is closed soon.
     """
     identity = {
         "id": endpoint_id,
@@ -157,7 +230,15 @@ def open_mailbox(
         "hash": subject_hash(subject),
         "created_at": tx.now(),
     }
-    values = {"agent_id": agent_id, "consumer": consumer, "description": description}
+    own = limits or MailboxLimits()
+    values = {
+        "agent_id": agent_id,
+        "consumer": consumer,
+        "description": description,
+        "max_pending": own.max_pending,
+        "max_pending_bytes": own.max_pending_bytes,
+        "expires_at": expires_at,
+    }
     opened = tx.execute(
         insert(e).on_conflict_do_nothing(index_elements=["subject"]).returning(e.c.id),
         identity | values,
@@ -195,6 +276,12 @@ def mark_closed(
     for endpoint_id, subject in closed:
         tx.emit("relay.endpoint.closed", endpoint_id, {"subject": subject}, actor=actor)
     return closed
+
+
+def _limits(of: Place | Endpoint, settings: RelaySettings) -> tuple[int, int]:
+    most = settings.max_mailbox_size if of.max_pending is None else of.max_pending
+    most_bytes = settings.max_mailbox_bytes if of.max_pending_bytes is None else of.max_pending_bytes
+    return most, most_bytes
 
 
 def _endpoint_of(row: Sequence[Any]) -> Endpoint:

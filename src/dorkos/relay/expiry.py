@@ -1,4 +1,4 @@
-"""Messages that nobody took in time."""
+"""Messages that nobody took in time, and mailboxes whose time is over."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import sqlalchemy as sa
 from dorkos import fleet
 from dorkos.clock import Clock
 from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.lifecycle import Loop
-from dorkos.relay import delivery
+from dorkos.relay import delivery, endpoints
 from dorkos.relay.inbox import IS_PENDING
+
+# Mailboxes closed by one change.
+_CLOSED_MAX = 200
 
 
 class Expiry(Loop):
-    """Turns pending messages past their expiry into dead letters, in batches.
+    """Turns pending messages past their expiry into dead letters, in batches, and closes the mailboxes of
+    replies that are not waited for any more.
 
     What a run or a live lease holds is left to its holder, who may still acknowledge it. While nothing may
     start, nothing expires either: a person is to see first what came out of a restore or an import.
@@ -33,15 +38,32 @@ class Expiry(Loop):
         """Go on until nothing is left that has expired."""
         while not self.stopping:
             if not await self._database.read(partial(_anything, now=self._clock.now())):
-                return None
+                break
             if await self._database.write(_bury) < delivery.STALE_MAX:
-                return None
+                break
+        while not self.stopping:
+            over = await self._database.read(partial(_over, now=self._clock.now()))
+            if over:
+                await self._database.write(partial(_close, endpoint_ids=over))
+            if len(over) < _CLOSED_MAX:
+                break
         return None
 
 
 def _anything(connection: sa.Connection, now: datetime) -> bool:
     statement = sa.select(i.c.id).where(IS_PENDING, i.c.expires_at < now, delivery.nobody_holds(now))
     return connection.execute(statement.limit(1)).one_or_none() is not None
+
+
+def _over(connection: sa.Connection, now: datetime) -> list[str]:
+    statement = sa.select(e.c.id).where(e.c.closed_at.is_(None), e.c.expires_at < now)
+    return list(connection.execute(statement.order_by(e.c.id).limit(_CLOSED_MAX)).scalars())
+
+
+def _close(tx: Transaction, endpoint_ids: list[str]) -> None:
+    """Close them. What waits there stays readable, and expires by itself."""
+    if fleet.gate(tx).starts:
+        endpoints.mark_closed(tx, sa.and_(e.c.id.in_(endpoint_ids), e.c.expires_at < tx.now()), actor=None)
 
 
 def _bury(tx: Transaction) -> int:

@@ -8,27 +8,53 @@ from typing import Any
 
 import sqlalchemy as sa
 
+# The construct of the PostgreSQL dialect compiles for SQLite as well; there is no neutral one.
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.relay.idempotency import body_hash_of
 from dorkos.relay.inbox import DELIVERY_COLUMNS, IS_PENDING, MESSAGE_COLUMNS, message_of
-from dorkos.relay.model import Delivery, Message, StoredMessage
+from dorkos.relay.model import Delivery, Envelope, Message, StoredMessage
 from dorkos.vocabulary import DeliveryStatus
 
 _FIELDS = tuple(field.name for field in fields(Message))
 _INSERT = Prepared(sa.insert(m), *_FIELDS)
+_INSERT_WITH_MORE = Prepared(
+    insert_or_not(m)
+    .on_conflict_do_nothing(
+        index_elements=["sender", "idempotency_key"], index_where=m.c.idempotency_key.is_not(None)
+    )
+    .returning(m.c.id),
+    *_FIELDS,
+    "idempotency_key",
+    "body_hash",
+    "claimed_sender",
+    "traceparent",
+)
 _MINE = i.c.message_id == m.c.id
 
 
-def insert(tx: Transaction, message: Message) -> None:
-    """Store an envelope."""
-    tx.run(_INSERT, {name: getattr(message, name) for name in _FIELDS})
+def insert(tx: Transaction, message: Message, envelope: Envelope) -> bool:
+    """Store a message. False if the sender has just used the key of the envelope for another."""
+    values = {name: getattr(message, name) for name in _FIELDS}
+    if envelope.key is None and envelope.origin is None and envelope.traceparent is None:
+        tx.run(_INSERT, values)
+        return True
+    more = {
+        "idempotency_key": envelope.key,
+        "body_hash": None if envelope.key is None else body_hash_of(envelope),
+        "claimed_sender": envelope.origin,
+        "traceparent": envelope.traceparent,
+    }
+    return bool(tx.run(_INSERT_WITH_MORE, values | more))
 
 
-def get(connection: sa.Connection, message_id: str) -> StoredMessage:
+def get(connection: sa.Connection | Transaction, message_id: str) -> StoredMessage:
     """A message with its deliveries. Raises `message_not_found`."""
     row = connection.execute(sa.select(*MESSAGE_COLUMNS).where(m.c.id == message_id)).one_or_none()
     if row is None:
@@ -82,7 +108,7 @@ def _stands(status: DeliveryStatus) -> sa.ColumnElement[bool]:
     return sa.and_(any_one, ~failed, ~pending)
 
 
-def _with_deliveries(connection: sa.Connection, messages: list[Message]) -> list[StoredMessage]:
+def _with_deliveries(connection: sa.Connection | Transaction, messages: list[Message]) -> list[StoredMessage]:
     by_id = {message.id: message for message in messages}
     of: dict[str, list[Delivery]] = {message.id: [] for message in messages}
     statement = (

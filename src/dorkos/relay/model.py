@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from dorkos.db.database import Transaction
 from dorkos.fleet import Fleet
-from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, PublishOutcome
+from dorkos.vocabulary import (
+    BreakerState,
+    DeadLetterReason,
+    DeliveryStatus,
+    EndpointConsumer,
+    PublishOutcome,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +31,33 @@ class Endpoint:
     position: int
     pending_count: int
     pending_bytes: int
+    max_pending: int | None
+    max_pending_bytes: int | None
+    expires_at: datetime | None
     created_at: datetime
     closed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """The circuit of a mailbox: open after `failures` faults of delivery in a row.
+
+    `probe_at` is when one message may be tried, or when the one that is being tried is given up.
+    """
+
+    state: BreakerState
+    failures: int
+    opened_at: datetime | None = None
+    probe_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """An envelope. `payload` is JSON text as it was sent, None if there was none; `bytes` is its size."""
+    """An envelope. `payload` is JSON text as it was sent, None if there was none; `bytes` is its size.
+
+    `calls_left` None means that nobody set a limit. `ancestors` are the mailboxes that the chain went through
+    before this one, oldest first.
+    """
 
     id: str
     subject: str
@@ -44,6 +70,8 @@ class Message:
     run_id: str | None
     hop_count: int
     max_hops: int
+    calls_left: int | None
+    ancestors: Sequence[str]
     expires_at: datetime | None
     created_at: datetime
 
@@ -73,8 +101,16 @@ class Envelope:
     """A message that somebody wants to publish.
 
     `id` is made outside the change. `payload` is JSON text (see `payload.encode`), None for a message without
-    one. `claimed_sender` is what the caller says of itself; it is checked and never believed. `max_hops`
-    and `expires_at` None take the settings' defaults.
+    one. `claimed_sender` is what the caller says of itself; it is checked and never believed. `max_hops`,
+    `calls` and `expires_at` None take the settings' defaults. `answers` is the message that this one replies
+    to: it continues that chain, also when nothing is held any more. `key` is the sender's own name for this
+    publish: a second one with it within a day is answered with the receipt of the first. `reply_within` makes
+    it a request: a mailbox for its one reply is opened with it, for so long, and is its `reply_to`.
+
+    `chain_id` is for parts of the server alone: the chain that the message begins or continues.
+
+    `origin` and `traceparent` are data and bind nothing: who a file from elsewhere says it is from, and the
+    W3C trace context that the sender gave.
     """
 
     id: str
@@ -83,7 +119,22 @@ class Envelope:
     claimed_sender: str | None = None
     reply_to: str | None = None
     max_hops: int | None = None
+    calls: int | None = None
     expires_at: datetime | None = None
+    answers: str | None = None
+    reply_within: timedelta | None = None
+    chain_id: str | None = None
+    key: str | None = None
+    origin: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a message goes no further: the reason of its dead letter, and a sentence."""
+
+    reason: DeadLetterReason
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +185,16 @@ class RecipientOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The truth about a publish at its commit: every recipient with its outcome, equal to what is stored."""
+    """The truth about a publish at its commit: every recipient with its outcome, equal to what is stored.
+
+    `duplicate` says that this is the receipt of an earlier publish with the same key: nothing was stored now.
+    """
 
     message_id: str
     chain_id: str
     recipients: tuple[RecipientOutcome, ...]
     pressure: Mapping[str, float]
+    duplicate: bool = False
 
     @property
     def delivered_to(self) -> int:
@@ -194,6 +249,22 @@ class SenderBudgets(Protocol):
     def max_hops(self, tx: Transaction, agent_id: str) -> int | None:
         """How many messages a chain may have that the agent sends into; None for one that is unknown."""
         ...
+
+
+class Routes(Protocol):
+    """Port to the adapters: in which mailboxes a message is put besides that of its subject."""
+
+    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
+        """The subjects of those mailboxes, without the subject itself; nothing is read that is not needed."""
+        ...
+
+
+class NoRoutes:
+    """Where there are no adapters."""
+
+    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
+        """None."""
+        return ()
 
 
 class RunStarter(Protocol):

@@ -9,9 +9,12 @@ from typing import Any
 from dorkos.clock import iso
 from dorkos.identity.model import Caller
 from dorkos.ids import new_id
-from dorkos.operation import Operation, Success
-from dorkos.relay import payload, present, tools, wire
+from dorkos.operation import NoTool, Operation, Success
+from dorkos.relay import present, tools, wire
+from dorkos.relay.breaker import CLOSED
+from dorkos.relay.endpoints import MailboxLimits
 from dorkos.relay.model import Envelope
+from dorkos.relay.operations_requests import REQUEST_OPERATIONS
 from dorkos.relay.operations_rules import RULE_OPERATIONS
 from dorkos.relay.service import RelayService
 from dorkos.vocabulary import Scope
@@ -22,11 +25,13 @@ async def publish(relay: RelayService, caller: Caller, body: wire.PublishInput) 
     envelope = Envelope(
         id=new_id(),
         subject=body.subject,
-        payload=None if body.payload is wire.ABSENT else payload.encode(body.payload),
+        payload=wire.payload_text(body.payload),
         claimed_sender=body.sender,
         reply_to=body.reply_to,
         max_hops=body.budget.max_hops,
+        calls=body.budget.call_budget_remaining,
         expires_at=body.budget.expires_at(),
+        key=body.idempotency_key,
     )
     return present.receipt(await relay.publish(caller, envelope))
 
@@ -56,17 +61,27 @@ async def endpoints(
     relay: RelayService, _caller: Caller, query: wire.EndpointsInput
 ) -> Sequence[wire.EndpointView]:
     """The mailboxes."""
-    return [present.endpoint(each) for each in await relay.endpoints(include_closed=query.include_closed)]
+    found = await relay.endpoints(include_closed=query.include_closed)
+    circuits = await relay.circuits()
+    return [present.endpoint(each, circuits.get(each.id, CLOSED), relay.settings) for each in found]
 
 
 async def open_endpoint(relay: RelayService, caller: Caller, body: wire.OpenInput) -> wire.EndpointView:
     """A new mailbox, or a closed one opened again."""
-    return present.endpoint(await relay.open(caller, body.subject, description=body.description))
+    limits = MailboxLimits(body.max_pending, body.max_pending_bytes)
+    opened = await relay.open(caller, body.subject, description=body.description, limits=limits)
+    return present.endpoint(opened, CLOSED, relay.settings)
 
 
 async def close_endpoint(relay: RelayService, caller: Caller, body: wire.MailboxInput) -> Success:
     """Close a mailbox; its history stays."""
     await relay.close(caller, body.subject)
+    return Success()
+
+
+async def close_circuit(relay: RelayService, caller: Caller, body: wire.MailboxInput) -> Success:
+    """Let a mailbox take messages again."""
+    await relay.close_circuit(caller, body.subject)
     return Success()
 
 
@@ -207,6 +222,18 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         mcp=tools.UNREGISTER_ENDPOINT,
     ),
     Operation(
+        name="relay.close_circuit",
+        summary="Close the open circuit of a mailbox by hand: it takes messages again at once.",
+        part="relay",
+        method="POST",
+        path=f"{_MAILBOX}/close-circuit",
+        scope=Scope.OPERATE,
+        input=wire.MailboxInput,
+        answer=Success,
+        handler=close_circuit,
+        mcp=NoTool("Whether what failed is mended is for a person to say; it closes by itself as well."),
+    ),
+    Operation(
         name="relay.inbox",
         summary="Look into a mailbox, newest first. Looking consumes nothing.",
         part="relay",
@@ -279,5 +306,6 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         handler=dead_letters,
         mcp=tools.DEAD_LETTERS,
     ),
+    *REQUEST_OPERATIONS,
     *RULE_OPERATIONS,
 )

@@ -7,9 +7,11 @@ from typing import Any
 
 from dorkos.clock import iso
 from dorkos.relay import wire
-from dorkos.relay.model import DeadLetter, Delivery, Endpoint, Message, Receipt, StoredMessage
+from dorkos.relay.endpoints import pressure
+from dorkos.relay.model import Breaker, DeadLetter, Delivery, Endpoint, Message, Receipt, StoredMessage
 from dorkos.relay.payload import shown
 from dorkos.relay.subjects import subject_hash
+from dorkos.settings import RelaySettings
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
 
 # The lineage counts these as rejections; that nobody is there, it shows only by `deliveredTo` 0.
@@ -32,13 +34,19 @@ def receipt(value: Receipt) -> wire.PublishAnswer:
         message_id=value.message_id,
         delivered_to=value.delivered_to,
         chain_id=value.chain_id,
-        recipients=[
-            wire.Recipient(subject=each.subject, outcome=each.outcome, detail=each.detail)
-            for each in value.recipients
-        ],
+        recipients=recipients(value),
         rejected=rejected or None,
         mailbox_pressure=dict(value.pressure) or None,
+        duplicate=value.duplicate or None,
     )
+
+
+def recipients(value: Receipt) -> list[wire.Recipient]:
+    """What became of a message at each recipient."""
+    return [
+        wire.Recipient(subject=each.subject, outcome=each.outcome, detail=each.detail)
+        for each in value.recipients
+    ]
 
 
 def message(value: Message) -> wire.MessageView:
@@ -89,8 +97,8 @@ def claimed(value: Delivery) -> wire.ClaimedMessage:
     )
 
 
-def endpoint(value: Endpoint) -> wire.EndpointView:
-    """A mailbox."""
+def endpoint(value: Endpoint, circuit: Breaker, settings: RelaySettings) -> wire.EndpointView:
+    """A mailbox with its circuit."""
     return wire.EndpointView(
         id=value.id,
         subject=value.subject,
@@ -99,6 +107,11 @@ def endpoint(value: Endpoint) -> wire.EndpointView:
         agent_id=value.agent_id,
         consumer=value.consumer,
         pending_count=value.pending_count,
+        pending_bytes=value.pending_bytes,
+        pressure=pressure(value, settings),
+        breaker=circuit.state,
+        probe_at=wire.instant(circuit.probe_at),
+        expires_at=wire.instant(value.expires_at),
         registered_at=iso(value.created_at),
         closed_at=wire.instant(value.closed_at),
     )
@@ -124,7 +137,11 @@ def _envelope(value: Message) -> dict[str, Any]:
         "sender": value.sender,
         "reply_to": value.reply_to,
         "budget": wire.Budget(
-            hop_count=value.hop_count, max_hops=value.max_hops, ttl=wire.unix_ms(value.expires_at)
+            hop_count=value.hop_count,
+            max_hops=value.max_hops,
+            ancestor_chain=list(value.ancestors),
+            call_budget_remaining=value.calls_left,
+            ttl=wire.unix_ms(value.expires_at),
         ),
         "chain_id": value.chain_id,
         "parent_id": value.parent_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -20,10 +20,23 @@ from dorkos.identity.model import Caller
 from dorkos.identity.tokens import require_live_run
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
-from dorkos.relay import deadletters, delivery, endpoints, inbox, messages, publish, settlement
+from dorkos.relay import (
+    breaker,
+    deadletters,
+    delivery,
+    endpoints,
+    inbox,
+    messages,
+    publish,
+    replies,
+    settlement,
+)
 from dorkos.relay.access import AccessControl
+from dorkos.relay.conversations import Conversations
+from dorkos.relay.endpoints import MailboxLimits
 from dorkos.relay.expiry import Expiry
 from dorkos.relay.model import (
+    Breaker,
     Claim,
     DeadLetter,
     Delivery,
@@ -31,10 +44,12 @@ from dorkos.relay.model import (
     Envelope,
     Lease,
     Receipt,
+    Routes,
     RunStarter,
     SenderBudgets,
     StoredMessage,
 )
+from dorkos.relay.publish import Gates
 from dorkos.relay.runs import MessageRuns
 from dorkos.relay.subjects import matches, validate_subject
 from dorkos.relay.wakeups import Wakeups
@@ -58,15 +73,17 @@ class RelayService:
         feed: EventFeed,
         runs: RunStarter,
         budgets: SenderBudgets,
+        routes: Routes,
     ) -> None:
         """`runs` queues the runs that messages start; `feed` wakes those who wait for messages; `budgets`
-        says what agents that send may spend."""
+        says what agents that send may spend, `routes` in which mailboxes of adapters a message is put."""
         self.settings = settings
-        self._budgets = budgets
         self._database = database
         self._clock = clock
         self._wakeups = Wakeups(feed)
         self.access = AccessControl(database)
+        self._gates = Gates(self.access, budgets, routes)
+        self.conversations = Conversations(database, clock, self._wakeups, self.publish_in)
         self.message_runs = MessageRuns(database, feed, runs, settings)
         self.expiry = Expiry(database, clock)
 
@@ -97,15 +114,28 @@ class RelayService:
 
     def publish_in(self, tx: Transaction, caller: Caller, envelope: Envelope) -> Receipt:
         """Publish in the caller's change, to be committed with whatever else it does."""
-        return publish.publish(tx, envelope, caller, self.settings, budgets=self._budgets, access=self.access)
+        return publish.publish(tx, envelope, caller, self.settings, self._gates)
 
-    async def open(self, caller: Caller, subject: str, *, description: str | None) -> Endpoint:
+    async def open(
+        self,
+        caller: Caller,
+        subject: str,
+        *,
+        description: str | None,
+        limits: MailboxLimits | None = None,
+    ) -> Endpoint:
         """Open a mailbox that somebody claims from, or open a closed one again.
 
-        Raises `endpoint_exists`, the refusals of a subject, and `validation_failed` for an agent's address:
-        that mailbox is opened by registering the agent.
+        Raises `endpoint_exists`, the refusals of a subject, and `validation_failed` for an agent's address,
+        whose mailbox is opened by registering the agent, and for the address of a reply.
         """
         validate_subject(subject)
+        if replies.is_address(subject):
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                f"{subject} is the address of a reply.",
+                hint="Its mailbox is opened with the request: use `dorkos relay request`.",
+            )
         if matches(subject, _AGENTS):
             raise DorkError(
                 ErrorCode.VALIDATION_FAILED,
@@ -123,6 +153,7 @@ class RelayService:
                 consumer=EndpointConsumer.CLAIM,
                 description=description,
                 actor=caller.subject,
+                limits=limits,
             )
             if not opened:
                 raise DorkError(
@@ -149,6 +180,14 @@ class RelayService:
                     hint="Unregister the agent: its mailbox is closed with it.",
                 )
             _close(tx, relay_endpoints.c.id == endpoint.id, actor=caller.subject)
+
+        await self._database.write(change)
+
+    async def close_circuit(self, caller: Caller, subject: str) -> None:
+        """Close the circuit of a mailbox by hand. Harmless if it is closed. Raises `endpoint_not_found`."""
+
+        def change(tx: Transaction) -> None:
+            breaker.success(tx, endpoints.get(tx, subject).id, subject=subject, actor=caller.subject)
 
         await self._database.write(change)
 
@@ -181,7 +220,7 @@ class RelayService:
             run_id=run_id,
             state=state,
             reason=reason,
-            max_attempts=self.settings.max_attempts,
+            settings=self.settings,
         )
 
     async def claim(
@@ -267,6 +306,10 @@ class RelayService:
         return await self._database.read(
             lambda connection: endpoints.newest_first(connection, include_closed=include_closed)
         )
+
+    async def circuits(self) -> Mapping[str, Breaker]:
+        """The circuits on which something was counted, by mailbox."""
+        return await self._database.read(breaker.every)
 
     async def message(self, message_id: str) -> StoredMessage:
         """One message with its deliveries. Raises `message_not_found`."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import sqlalchemy as sa
-
 from dorkos.db.database import Transaction
 from dorkos.db.schema.relay import relay_index as i
-from dorkos.relay import deadletters, delivery, endpoints
+from dorkos.relay import breaker, deadletters, delivery, endpoints
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery
-from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, RunReason, RunState
+from dorkos.settings import RelaySettings
+from dorkos.vocabulary import DeadLetterReason, RunReason, RunState
 
 # After the n-th attempt the message waits n times this long.
 RETRY_STEP = timedelta(seconds=5)
 # An agent's budget slides by the minute; a look more often would only fill the list of runs.
 BUDGET_STEP = timedelta(minutes=5)
+# Ends of a run that tell of the way to the agent, not of what it did.
+_FAULTS = frozenset({RunReason.UNCONFIRMED, RunReason.START_FAILED, RunReason.UNAVAILABLE})
+# Ends of a run that never got as far as the agent, through no fault.
+_SAYS_NOTHING = frozenset({RunReason.BUDGET_EXCEEDED, RunReason.SHUTDOWN, RunReason.LEASE_EXPIRED})
 
 
 def settle(
@@ -26,7 +29,7 @@ def settle(
     run_id: str,
     state: RunState,
     reason: RunReason | None,
-    max_attempts: int,
+    settings: RelaySettings,
 ) -> None:
     """Settle the delivery that `run_id` holds, in the commit that ends the run.
 
@@ -40,13 +43,15 @@ def settle(
     | anything else             | given back with a growing delay, until its attempts are used up |
 
     A delivery that the run does not hold (any more) is left alone. What would be given back to a mailbox
-    that was closed in the meantime becomes a dead letter.
+    that was closed in the meantime becomes a dead letter. A run that could not be started, or was lost sight
+    of, is a fault of the mailbox's circuit; one that ran, however it ended, is none.
     """
     held = _held(tx, delivery_id, run_id)
     if held is None:
         return
+    _tell_breaker(tx, held, state, reason, settings)
     if state is RunState.COMPLETED:
-        _deliver(tx, held)
+        delivery.settle_delivered(tx, held, actor=held.endpoint_subject)
     elif reason is RunReason.UNCONFIRMED:
         detail = f"The run {run_id} was lost sight of: whether it did its work is not known."
         _bury(tx, held, DeadLetterReason.RUN_UNCONFIRMED, detail)
@@ -58,8 +63,27 @@ def settle(
         delivery.put_off(tx, held, delay=BUDGET_STEP, actor=held.endpoint_subject)
     else:
         delivery.give_back(
-            tx, held, delay=RETRY_STEP * held.attempts, max_attempts=max_attempts, actor=held.endpoint_subject
+            tx,
+            held,
+            delay=RETRY_STEP * held.attempts,
+            max_attempts=settings.max_attempts,
+            actor=held.endpoint_subject,
         )
+
+
+def _tell_breaker(
+    tx: Transaction, held: Delivery, state: RunState, reason: RunReason | None, settings: RelaySettings
+) -> None:
+    if reason in _FAULTS:
+        breaker.fault(
+            tx,
+            held.endpoint_id,
+            f"The run {held.run_id} ended with {reason}.",
+            settings,
+            subject=held.endpoint_subject,
+        )
+    elif state is not RunState.CANCELLED and reason not in _SAYS_NOTHING:
+        breaker.success(tx, held.endpoint_id, subject=held.endpoint_subject)
 
 
 def _held(tx: Transaction, delivery_id: str, run_id: str) -> Delivery | None:
@@ -67,16 +91,6 @@ def _held(tx: Transaction, delivery_id: str, run_id: str) -> Delivery | None:
         DELIVERIES.where(i.c.id == delivery_id, i.c.run_id == run_id, IS_PENDING).with_for_update(of=i)
     ).one_or_none()
     return None if row is None else delivery_of(row)
-
-
-def _deliver(tx: Transaction, held: Delivery) -> None:
-    tx.execute(
-        sa.update(i)
-        .where(i.c.id == held.id, IS_PENDING)
-        .values(status=DeliveryStatus.DELIVERED, delivered_at=tx.now(), run_id=None)
-    )
-    endpoints.leave_one(tx, held.endpoint_id, held.message.id)
-    delivery.emit(tx, "relay.delivery.acked", held, actor=held.endpoint_subject, runId=held.run_id)
 
 
 def _bury(tx: Transaction, held: Delivery, reason: DeadLetterReason, detail: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 from dorkos.events import Cursor, EventFeed
 from dorkos.fleet import CHANGED
@@ -12,6 +13,8 @@ from dorkos.fleet import CHANGED
 _KINDS = frozenset(
     {
         "relay.message.published",
+        "relay.message.routed",
+        "relay.message.dead_lettered",
         "relay.delivery.nacked",
         "relay.endpoint.opened",
         "relay.endpoint.closed",
@@ -32,16 +35,17 @@ class Wakeups:
         """The moment to wait from. Take it before looking: what happens after it ends the wait at once."""
         return self._feed.head
 
-    async def wait(self, endpoint_id: str, *, after: Cursor, within_s: float) -> None:
-        """Return when something happened in the mailbox after the mark, or after `within_s` seconds.
+    async def wait(self, *ids: str, after: Cursor, within_s: float) -> None:
+        """Return when something happened after the mark in a mailbox, or to a message, or after `within_s`
+        seconds.
 
-        A change of the fleet's mode happens in every mailbox.
+        `ids` are those of mailboxes and messages. A change of the fleet's mode happens in every mailbox.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s) as wait:
                 self._waits.add(wait)
                 try:
-                    await self._next(endpoint_id, after)
+                    await self._next(ids, after)
                 finally:
                     self._waits.discard(wait)
 
@@ -52,11 +56,11 @@ class Wakeups:
         for wait in self._waits:
             wait.reschedule(now)
 
-    async def _next(self, endpoint_id: str, after: Cursor) -> None:
+    async def _next(self, ids: Collection[str], after: Cursor) -> None:
         async for event in self._feed.watch(after):
             if event.kind == CHANGED:
                 return
-            if event.kind in _KINDS and endpoint_id in (event.entity_id, event.data.get("endpointId")):
+            if event.kind in _KINDS and (event.entity_id in ids or event.data.get("endpointId") in ids):
                 return
         # The feed stopped, and the server with it.
         self.ended = True

@@ -11,7 +11,8 @@ from dorkos.clock import iso, to_milliseconds
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import is_ulid
 from dorkos.operation import Wire
-from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, PublishOutcome
+from dorkos.relay.payload import encode
+from dorkos.vocabulary import BreakerState, DeadLetterReason, DeliveryStatus, EndpointConsumer, PublishOutcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The last millisecond that a date-time can name.
@@ -59,14 +60,29 @@ LeaseSeconds = Annotated[
 Mailbox = Annotated[str, Field(description="The mailbox's subject.")]
 
 
+Key = Annotated[
+    str | None,
+    Field(
+        max_length=255,
+        description="Your own name for it: repeated within 24 hours, it is answered with the first receipt.",
+    ),
+]
+
+
 class BudgetInput(Wire):
-    """What the sender allows. `callBudgetRemaining` of the lineage is accepted and means nothing here."""
+    """What the sender allows. It can be less than the settings say; only the operator may ask for more."""
 
     max_hops: int | None = Field(
         default=None,
         ge=1,
         le=1000,
         description="Most messages in the chain; only the operator may go beyond `relay.maxHops`.",
+    )
+    call_budget_remaining: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="Calls that the chain may still make, this one included.",
     )
     ttl: int | None = Field(
         default=None, ge=0, le=_TTL_MAX, description="Instant of expiry, in milliseconds since 1970 (Unix)."
@@ -89,6 +105,7 @@ class PublishInput(Wire):
     )
     reply_to: str | None = Field(default=None, description="Where an answer should go.")
     budget: BudgetInput = BudgetInput()
+    idempotency_key: Key = None
 
 
 class Recipient(Wire):
@@ -107,7 +124,10 @@ class Rejection(Wire):
 
 
 class PublishAnswer(Wire):
-    """The receipt; equal to what is stored. `mailboxPressure` is 0 to 1 for each mailbox by its hash."""
+    """The receipt; equal to what is stored. `mailboxPressure` is 0 to 1 for each mailbox by its hash.
+
+    `duplicate` is there if this is the receipt of an earlier publish with the same key: nothing was stored.
+    """
 
     message_id: str
     delivered_to: int
@@ -115,13 +135,19 @@ class PublishAnswer(Wire):
     recipients: list[Recipient]
     rejected: list[Rejection] | None = left_out()
     mailbox_pressure: dict[str, float] | None = left_out()
+    duplicate: bool | None = left_out()
 
 
 class Budget(Wire):
-    """How far the chain of a message has come, and how far it may go. `ttl` is Unix milliseconds."""
+    """How far the chain of a message has come, and how far it may go. `ttl` is Unix milliseconds.
+
+    `ancestorChain` are the mailboxes that the chain went through before this one, oldest first.
+    """
 
     hop_count: int
     max_hops: int
+    ancestor_chain: list[str]
+    call_budget_remaining: int | None
     ttl: int | None
 
 
@@ -188,7 +214,11 @@ class EndpointsInput(Wire):
 
 
 class EndpointView(Wire):
-    """A mailbox. `consumer` says who takes its messages: whoever claims them, or runs of its agent."""
+    """A mailbox. `consumer` says who takes from it: whoever claims, runs of its agent, or an adapter.
+
+    `pressure` is how full it is, 0 to 1. While the `breaker` is not closed, it takes nothing but one message
+    on probation, from `probeAt` on.
+    """
 
     id: str
     subject: str
@@ -197,6 +227,11 @@ class EndpointView(Wire):
     agent_id: str | None
     consumer: EndpointConsumer
     pending_count: int
+    pending_bytes: int
+    pressure: float
+    breaker: BreakerState
+    probe_at: str | None = left_out()
+    expires_at: str | None = left_out()
     registered_at: str
     closed_at: str | None = left_out()
 
@@ -206,6 +241,18 @@ class OpenInput(Wire):
 
     subject: Mailbox
     description: str | None = Field(default=None, max_length=500, description="What it is for.")
+    max_pending: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Most messages that wait in it; `relay.maxMailboxSize` if left out.",
+    )
+    max_pending_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**50,
+        description="Most bytes that wait in it; `relay.maxMailboxBytes` if left out.",
+    )
 
 
 class MailboxInput(Wire):
@@ -333,6 +380,11 @@ class DeadLetterView(Wire):
     detail: str
     failed_at: str
     envelope: MessageView
+
+
+def payload_text(value: Any) -> str | None:
+    """A payload as it is stored, None for a message without one. Raises the refusals of `payload.encode`."""
+    return None if value is ABSENT else encode(value)
 
 
 def status_of(word: StatusFilter | None) -> DeliveryStatus | None:
