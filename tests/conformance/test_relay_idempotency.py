@@ -59,7 +59,7 @@ async def test_another_message_under_the_same_key_is_refused(
     await office.open()
     await office.send("go", key="k1")
     with pytest.raises(DorkError) as refusal:
-        await office.send(**({"payload": "go", "key": "k1"} | other))  # type: ignore[arg-type]
+        await office.send(**({"payload": "go", "key": "k1"} | other))  # type: ignore[arg-type]  # Named by the test.
 
     assert refusal.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
     assert await messages_stored(office.db) == 1

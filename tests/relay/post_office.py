@@ -80,7 +80,7 @@ class RoutesTo:
 
     mailboxes: dict[str, list[str]] = field(default_factory=dict)
 
-    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
+    def also(self, tx: Transaction, subject: str, /) -> Sequence[str]:
         return self.mailboxes.get(subject, ())
 
 

@@ -254,17 +254,21 @@ class SenderBudgets(Protocol):
 class Routes(Protocol):
     """Port to the adapters: in which mailboxes a message is put besides that of its subject."""
 
-    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
+    def also(self, tx: Transaction, subject: str, /) -> Sequence[str]:
         """The subjects of those mailboxes, without the subject itself; nothing is read that is not needed."""
         ...
+
+
+def _nowhere(_tx: Transaction, _subject: str, /) -> Sequence[str]:
+    return ()
 
 
 class NoRoutes:
     """Where there are no adapters."""
 
-    def also(self, tx: Transaction, subject: str) -> Sequence[str]:
-        """None."""
-        return ()
+    def __init__(self) -> None:
+        """Lead nowhere."""
+        self.also = _nowhere
 
 
 class RunStarter(Protocol):
