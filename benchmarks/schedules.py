@@ -21,7 +21,8 @@ from dorkos.pulse.model import AgentTarget
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.zones import Zones
-from dorkos.settings import SchedulerSettings
+from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.settings import RuntimeSettings, SchedulerSettings
 from dorkos.testing import ENGINES, EngineName, create_test_db
 from dorkos.vocabulary import RunReason, RunState
 
@@ -54,7 +55,12 @@ async def _measure(engine: EngineName) -> tuple[float, float]:
         clock.advance(timedelta(hours=1))
         zones = Zones("UTC")
         store = PulseStore(
-            database, zones=zones, agents=_Nobody(), deliveries=_Nothing(), settings=SchedulerSettings()
+            database,
+            zones=zones,
+            agents=_Nobody(),
+            deliveries=_Nothing(),
+            runtimes=RuntimeCatalog(RuntimeSettings()),
+            settings=SchedulerSettings(),
         )
         scheduler = SchedulerService(store, zones)
         async with _watchdog() as stalls:

@@ -42,6 +42,7 @@ from dorkos.readiness import checks
 from dorkos.relay.model import NoRoutes
 from dorkos.relay.service import RelayService
 from dorkos.relay.settlement import settle
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.server.asgi import create_app
 from dorkos.server.auth import Authenticator
 from dorkos.server.configuration import Configuration
@@ -69,7 +70,15 @@ class _Agents:
         agent = agent_by_id(connection, agent_id)
         if agent is None:
             return None
-        return AgentTarget(agent.id, agent.name, agent.subject, agent.project_path, agent.entrypoint)
+        return AgentTarget(
+            agent.id,
+            agent.name,
+            agent.subject,
+            agent.project_path,
+            agent.entrypoint,
+            kind=agent.runtime,
+            persona=agent.looks.persona if agent.looks.persona_enabled else None,
+        )
 
 
 class _Deliveries:
@@ -165,6 +174,7 @@ def build(
         node=node,
         agents=_Agents(budgets),
         deliveries=_Deliveries(settings.relay),
+        runtimes=RuntimeCatalog(settings.runtimes),
         server_url=lambda: http.url,
         feed=feed,
     )

@@ -276,6 +276,23 @@ class RelaySettings(_Section):
     )
 
 
+class RuntimeSettings(_Section):
+    """What drives the turns of agents."""
+
+    default: str | None = _setting(
+        None,
+        "DORKOS_RUNTIME",
+        "Runtime of agents that have no entrypoint and whose manifest names no product that DorkOS drives.",
+    )
+    environment: list[str] = _setting(
+        [],
+        "DORKOS_RUN_ENVIRONMENT",
+        "Variables of the server's environment that runs get as well, such as ANTHROPIC_API_KEY; the values "
+        "of those that end with KEY, TOKEN, SECRET or PASSWORD are redacted. Separated by `:` in the "
+        "environment.",
+    )
+
+
 class MeshSettings(_Section):
     """Mesh."""
 
@@ -374,6 +391,7 @@ class Settings(_Section):
     backups: BackupSettings = BackupSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     relay: RelaySettings = RelaySettings()
+    runtimes: RuntimeSettings = RuntimeSettings()
     mesh: MeshSettings = MeshSettings()
     events: EventsSettings = EventsSettings()
     logging: LoggingSettings = LoggingSettings()

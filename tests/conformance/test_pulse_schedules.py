@@ -288,7 +288,7 @@ async def test_limits_that_would_never_count_are_refused(shop: Workshop) -> None
 async def test_policies_come_back_as_they_were_made(shop: Workshop) -> None:
     """Every field that a person decides is stored, and read back the same."""
     made = await shop.schedule(
-        runtime="scripted",
+        runtime="command",
         overlap=OverlapPolicy.ALLOW,
         max_active=3,
         catch_up=CatchUpPolicy.ALL,

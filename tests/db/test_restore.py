@@ -203,7 +203,7 @@ async def test_a_program_that_runs_for_another_directory_is_not_killed(
     restore(filled, file)
     filled.clock.advance(timedelta(hours=1))
     shop = await _workshop(filled, tmp_path)
-    await Rescue(shop.store, node=a_node(), lease_s=30).work()
+    await Rescue(shop.store, shop.pulse.runtimes, node=a_node(), lease_s=30).work()
     run = await shop.store.get_run(run_id)
     await shop.db.close()
     assert (run.status, run.reason) == (RunState.INTERRUPTED, RunReason.UNCONFIRMED)

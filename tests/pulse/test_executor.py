@@ -136,12 +136,14 @@ async def test_a_working_directory_that_a_link_took_the_place_of_is_refused(
     assert "a link took its place" in (run.error or "")
 
 
-async def test_the_prompt_arrives_on_standard_input_and_in_the_arguments(shop: Workshop) -> None:
-    """`{prompt}` is replaced inside an argument, and the input holds the prompt; no shell reads either."""
+async def test_the_prompt_arrives_in_an_argument_or_on_standard_input(shop: Workshop) -> None:
+    """`{prompt}` is replaced inside an argument, else the input holds the prompt; no shell reads either."""
     program = "import sys; print(sys.argv[1], sys.stdin.read(), sep='|')"
     run_id = await shop.queued(*python(program), "say: {prompt}", prompt="$(id) ü {x}")
     run = await shop.finished(run_id)
-    assert run.output == "say: $(id) ü {x}|$(id) ü {x}\n"
+    assert run.output == "say: $(id) ü {x}|\n"
+    run = await shop.finished(await shop.queued(*python(program), "say", prompt="$(id) ü {x}"))
+    assert run.output == "say|$(id) ü {x}\n"
 
 
 async def test_a_large_prompt_that_nobody_reads_holds_nothing_up(shop: Workshop, tmp_path: Path) -> None:

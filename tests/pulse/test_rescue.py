@@ -63,7 +63,7 @@ async def ended(shop: Workshop, claim: Claim) -> tuple[RunState, RunReason | Non
 
 def rescuer(shop: Workshop, node: Node | None = None) -> Rescue:
     """Rescue on another server of the same machine."""
-    return Rescue(shop.store, node=node or a_node(), lease_s=30)
+    return Rescue(shop.store, shop.pulse.runtimes, node=node or a_node(), lease_s=30)
 
 
 async def test_a_live_lease_is_left_alone(shop: Workshop, clock: ManualClock) -> None:

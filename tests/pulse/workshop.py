@@ -29,7 +29,8 @@ from dorkos.pulse.operations import OPERATIONS
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.service import PulseService
 from dorkos.pulse.store import PulseStore
-from dorkos.settings import SchedulerSettings
+from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.settings import RuntimeSettings, SchedulerSettings
 from dorkos.vocabulary import ACTIVE_RUN_STATES, AgentRuntime, AgentStatus, RunReason, RunState
 
 ACTOR = "relay.human.ada"
@@ -183,6 +184,7 @@ def workshop(
         node=node,
         agents=directory,
         deliveries=deliveries,
+        runtimes=RuntimeCatalog(RuntimeSettings()),
         server_url=lambda: "http://127.0.0.1:4242",
         feed=feed,
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dorkos.runtimes import command
-from dorkos.runtimes.command import CommandProcess, CommandRuntime
-from dorkos.runtimes.protocol import Exit, RunSpec, StartFailedError
+from dorkos.runtimes.command import CommandRuntime, CommandTurn
+from dorkos.runtimes.protocol import Exit, Printed, RunSpec, StartFailedError
 from dorkos.vocabulary import OutputStream
 
 DEAF = """
@@ -25,22 +25,25 @@ while True: signal.pause()
 """
 
 
-async def started(folder: Path, program: str, *arguments: str, prompt: str = "") -> CommandProcess:
+async def started(folder: Path, program: str, *arguments: str, prompt: str = "") -> CommandTurn:
     """A Python program at work."""
     argv = (sys.executable, "-c", program, *arguments)
     return await CommandRuntime().start(RunSpec(argv, prompt, folder, {"PATH": os.defpath}))
 
 
-async def everything(process: CommandProcess) -> bytes:
+async def everything(process: CommandTurn) -> bytes:
     """All that the process prints."""
-    return b"".join([data async for _, data in process.output()])
+    return b"".join([said.data async for said in process.events() if isinstance(said, Printed)])
 
 
 async def test_output_and_exit(tmp_path: Path) -> None:
     """What is printed comes out by stream, and the exit says how it ended."""
     process = await started(tmp_path, "import sys; print('out'); sys.exit('err')")
-    pieces = {stream: data async for stream, data in process.output()}
-    assert pieces == {OutputStream.STDOUT: b"out\n", OutputStream.STDERR: b"err\n"}
+    pieces = [said async for said in process.events()]
+    assert sorted(pieces, key=str) == [
+        Printed(OutputStream.STDERR, b"err\n"),
+        Printed(OutputStream.STDOUT, b"out\n"),
+    ]
     assert await process.wait() == Exit(1, None)
     await process.close()
 
@@ -72,7 +75,7 @@ print(os.getcwd(), os.getsid(0) == os.getpid(), "HOME" in os.environ, is_open({o
 async def test_a_slow_reader_slows_the_program(tmp_path: Path) -> None:
     """A program that prints without end is not read ahead of its reader: memory stays flat."""
     process = await started(tmp_path, "while True: print('x' * 1023)")
-    output = process.output()
+    output = process.events()
     await anext(output)
     # Everything between the program and us: the pipe and the stream's buffer.
     buffered = [len(reader._buffer) for reader in process._readers.values()]  # type: ignore[attr-defined]  # Is there.
@@ -90,7 +93,7 @@ async def test_terminate_asks_first(tmp_path: Path) -> None:
         "print('ready', flush=True)\nsignal.pause()"
     )
     process = await started(tmp_path, program)
-    await anext(process.output())
+    await anext(process.events())
     assert await process.terminate(30) == Exit(7, None)
     await process.close()
 
@@ -98,7 +101,7 @@ async def test_terminate_asks_first(tmp_path: Path) -> None:
 async def test_terminate_kills_after_the_grace(tmp_path: Path) -> None:
     """A program that ignores SIGTERM is killed."""
     process = await started(tmp_path, DEAF)
-    await anext(process.output())
+    await anext(process.events())
     assert await process.terminate(0.05) == Exit(None, signal.SIGKILL)
     await process.close()
 

@@ -61,11 +61,16 @@ class Capture:
         """
         decoded = clean_text(self._decoders[stream].decode(data, end))
         text = self._redactors[stream].take(decoded, end=end)
-        self._tail = (self._tail + text)[-TAIL_CHARACTERS:]
+        if stream is not OutputStream.SYSTEM:
+            self._tail = (self._tail + text)[-TAIL_CHARACTERS:]
         self._keep(stream, text)
         while self._pending_bytes >= _PENDING_BYTES:
             self._written.clear()
             await self._written.wait()
+
+    async def remark(self, text: str) -> None:
+        """Take in a whole line of ours, which is no part of what was printed."""
+        await self.take(OutputStream.SYSTEM, (text + "\n").encode("utf-8", "replace"), end=True)
 
     async def close(self) -> None:
         """Write what is left and end. Raises what `write` raised."""

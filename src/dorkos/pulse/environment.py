@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _KEPT = frozenset({"HOME", "LANG", "TZ", "TMPDIR", "USER", "SHELL"})
@@ -20,12 +20,19 @@ def run_environment(
     subject: str,
     agent_id: str | None,
     context: Mapping[str, str],
+    passed: Sequence[str] = (),
 ) -> dict[str, str]:
     """What a run's program sees: a few variables of `source`, the cause of the run, and who it is.
 
+    `passed` names what else is taken from `source`.
+
     PATH begins with the directory of this Python, where the `dorkos` command is.
     """
-    kept = {name: value for name, value in source.items() if name in _KEPT or name.startswith("LC_")}
+    kept = {
+        name: value
+        for name, value in source.items()
+        if name in _KEPT or name in passed or name.startswith("LC_")
+    }
     path = os.pathsep.join((str(Path(sys.executable).parent), source.get("PATH") or _DEFAULT_PATH))
     own = {
         "PATH": path,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
@@ -18,10 +17,15 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.node import process_started_at
 from dorkos.pulse.capture import Capture
 from dorkos.pulse.model import Claim, Outcome, OutputChunk
+from dorkos.pulse.outcomes import CANCELLED, account_of, outcome_of
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
-from dorkos.runtimes.protocol import Exit, RunSpec, Runtime, RuntimeProcess, StartFailedError
-from dorkos.vocabulary import RunReason, RunState
+from dorkos.pulse.telling import remark_of, system_context
+from dorkos.runtimes.events import Session, Text
+from dorkos.runtimes.protocol import Exit, Printed, RunSpec, Runtime, StartFailedError, Turn
+from dorkos.runtimes.results import Cancelled, Ending, Report, TimedOut, conclude
+from dorkos.storable import clean_text
+from dorkos.vocabulary import OutputStream, PermissionMode, RunReason, RunState
 
 log = logging.getLogger("dorkos.pulse")
 
@@ -32,7 +36,6 @@ SHUTDOWN_GRACE_S = 2.0
 # A lease is given up this part of its length before it expires, so that the process is dead by then.
 _MARGIN = 0.1
 _WATCH_S = 0.25
-_CANCELLED = "Run cancelled"
 _RETRY_S = 0.5
 # Faults that may pass. Storing the same output or the same end twice is harmless, so these are repeated.
 _PASSING = frozenset(
@@ -44,6 +47,9 @@ _PASSING = frozenset(
         ErrorCode.OUTCOME_UNKNOWN,
     }
 )
+
+
+_STOPPED = Outcome(RunState.INTERRUPTED, RunReason.SHUTDOWN, "The server stopped while it ran.")
 
 
 class Cause(Enum):
@@ -72,6 +78,7 @@ class Execution:
         clock: Clock,
         boundary: Boundary,
         environment: dict[str, str],
+        mcp_url: str,
         leased_until: float,
         lease_s: float,
         max_runtime_ms: int,
@@ -86,13 +93,14 @@ class Execution:
         self._clock = clock
         self._boundary = boundary
         self._environment = environment
+        self._mcp_url = mcp_url
         self._leased_until = leased_until
         self._margin_s = lease_s * _MARGIN
         self._max_runtime_ms = max_runtime_ms
         self._max_output_bytes = max_output_bytes
         self._cause: asyncio.Future[Cause] = asyncio.get_running_loop().create_future()
         self._lost = asyncio.Event()
-        self._process: RuntimeProcess | None = None
+        self._turn: Turn | None = None
         self._idle: asyncio.TimerHandle | None = None
 
     def end(self, cause: Cause) -> None:
@@ -101,9 +109,9 @@ class Execution:
             self._lost.set()
         if not self._cause.done():
             self._cause.set_result(cause)
-        elif cause is Cause.SHUTDOWN and self._process is not None:
+        elif cause is Cause.SHUTDOWN and self._turn is not None:
             # It is being ended already, but the server cannot wait for the long grace of a cancel.
-            asyncio.get_running_loop().call_later(SHUTDOWN_GRACE_S, self._process.kill)
+            asyncio.get_running_loop().call_later(SHUTDOWN_GRACE_S, self._turn.kill)
 
     def renewed(self, leased_until: float) -> None:
         """The lease was extended, until then on the monotonic clock."""
@@ -128,18 +136,18 @@ class Execution:
         if self._cause.done():
             return await self._unstarted(self._cause.result())
         try:
-            self._process = process = await self._runtime.start(self._spec())
+            self._turn = turn = await self._runtime.start(self._spec())
         except (StartFailedError, DorkError) as fault:
             return Outcome(RunState.FAILED, RunReason.START_FAILED, str(fault))
         try:
-            return await self._attend(process)
+            return await self._attend(turn)
         finally:
-            await process.close()
+            await turn.close()
 
     async def _unstarted(self, cause: Cause) -> Outcome | None:
         self._refuse_if_lost()
         if cause is Cause.CANCEL:
-            return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, _CANCELLED)
+            return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, CANCELLED)
         await self._persist(lambda: self._store.release_run(self.claim))
         return None
 
@@ -149,37 +157,50 @@ class Execution:
         # not what a person approved.
         if self.claim.cwd and cwd != Path(self.claim.cwd):
             raise StartFailedError(f"{self.claim.cwd} leads to {cwd} by now: a link took its place.")
-        return RunSpec(self.claim.argv, self.claim.run.prompt, cwd, self._environment)
+        return RunSpec(
+            self.claim.argv,
+            self.claim.run.prompt,
+            cwd,
+            self._environment,
+            # What nobody gave rights asks before it does anything.
+            permission_mode=self.claim.run.permission_mode or PermissionMode.DEFAULT,
+            system_context=system_context(self.claim, self._max_runtime_ms),
+            resume=self.claim.resume,
+            mcp_url=self._mcp_url,
+            max_runtime_ms=self._max_runtime_ms,
+        )
 
-    async def _attend(self, process: RuntimeProcess) -> Outcome:
+    async def _attend(self, turn: Turn) -> Outcome:
+        report = Report()
         capture = Capture(self._append, max_bytes=self._max_output_bytes, secrets=self._secrets)
-        reading = asyncio.create_task(self._read(process, capture))
+        reading = asyncio.create_task(self._read(turn, capture, report))
         deadline = asyncio.get_running_loop().call_later(
             self._max_runtime_ms / 1000, self.end, Cause.DEADLINE
         )
         self._listen(self.claim.run.idle_timeout_ms)
         try:
-            await self._record_process(process)
-            cause, ended = await self._until_over(process)
+            await self._record_process(turn)
+            cause, ended = await self._until_over(turn)
             self._refuse_if_lost()
             await self._while_held(reading)
             await self._while_held(asyncio.ensure_future(capture.close()))
-            return self._ending(cause, ended, capture.tail)
+            return self._concluded(cause, ended, report, capture.tail)
         finally:
             deadline.cancel()
             self._listen(None)
-            process.kill()
+            turn.kill()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await capture.abandon()
 
-    async def _record_process(self, process: RuntimeProcess) -> None:
-        started_at = process_started_at(process.pid)
-        pid = process.pid
+    async def _record_process(self, turn: Turn) -> None:
+        if (pid := turn.pid) is None:
+            return
+        started_at = process_started_at(pid)
         await self._persist(lambda: self._store.record_process(self.claim, pid=pid, started_at=started_at))
 
-    async def _until_over(self, process: RuntimeProcess) -> tuple[Cause | None, Exit]:
-        exiting = asyncio.ensure_future(process.wait())
+    async def _until_over(self, turn: Turn) -> tuple[Cause | None, Exit]:
+        exiting = asyncio.ensure_future(turn.wait())
         try:
             await asyncio.wait((exiting, self._cause), return_when=asyncio.FIRST_COMPLETED)
             if exiting.done():
@@ -187,22 +208,36 @@ class Execution:
             cause = self._cause.result()
             self._refuse_if_lost()
             grace_s = SHUTDOWN_GRACE_S if cause is Cause.SHUTDOWN else GRACE_S
-            ended = await self._while_held(asyncio.ensure_future(process.terminate(grace_s)))
+            ended = await self._while_held(asyncio.ensure_future(turn.terminate(grace_s)))
             if ended is None:
                 # Not even SIGKILL ended it. What is not over is never given a final state.
-                log.error("run %s: process %s cannot be killed", self.claim.run.id, process.pid)
+                log.error("run %s: process %s cannot be killed", self.claim.run.id, turn.pid)
                 raise _LeaseLostError
             return cause, ended
         finally:
             exiting.cancel()
 
-    async def _read(self, process: RuntimeProcess, capture: Capture) -> None:
+    async def _read(self, turn: Turn, capture: Capture, report: Report) -> None:
         idle_ms = self.claim.run.idle_timeout_ms
-        async for stream, data in process.output():
+        async for said in turn.events():
             # While we are the slow ones, its silence is not its own.
             self._listen(None)
-            await capture.take(stream, data)
+            report.take(said)
+            if isinstance(said, Printed):
+                await capture.take(said.stream, said.data)
+            elif isinstance(said, Text):
+                await capture.take(OutputStream.STDOUT, said.text.encode("utf-8", "replace"))
+            elif isinstance(said, Session):
+                await self._record_session(said.session_id)
+            elif (remark := remark_of(said)) is not None:
+                await capture.remark(remark)
             self._listen(idle_ms)
+        if report.answer is not None:
+            await capture.take(OutputStream.STDOUT, report.answer.encode("utf-8", "replace"))
+
+    async def _record_session(self, session_id: str) -> None:
+        stored = clean_text(session_id)
+        await self._persist(lambda: self._store.record_session(self.claim, stored))
 
     def _listen(self, idle_ms: int | None) -> None:
         """Begin anew to wait for it to print something, or wait no more."""
@@ -252,14 +287,27 @@ class Execution:
             if not work.done():
                 work.cancel()
 
-    def _ending(self, cause: Cause | None, ended: Exit, output: str) -> Outcome:
-        if cause is Cause.DEADLINE:
-            error = f"The run took longer than its limit of {self._max_runtime_ms} ms."
-            return Outcome(RunState.TIMEOUT, RunReason.DEADLINE, error, ended.code, output)
-        if cause is Cause.IDLE:
-            error = f"The run printed nothing for {self.claim.run.idle_timeout_ms} ms."
-            return Outcome(RunState.TIMEOUT, RunReason.IDLE, error, ended.code, output)
-        return _outcome(cause, ended, output)
+    def _concluded(self, cause: Cause | None, ended: Exit, report: Report, output: str) -> Outcome:
+        ending: Ending | None
+        match cause:
+            case Cause.DEADLINE:
+                ending = TimedOut(f"The run took longer than its limit of {self._max_runtime_ms} ms.")
+            case Cause.IDLE:
+                silence = self.claim.run.idle_timeout_ms
+                ending = TimedOut(f"The run printed nothing for {silence} ms.", idle=True)
+            case Cause.CANCEL:
+                ending = Cancelled()
+            case Cause.SHUTDOWN:
+                ending = None
+            case _:
+                ending = conclude(ended, report, reports=self._runtime.reports)
+        outcome = outcome_of(ending) if ending is not None else _STOPPED
+        return replace(
+            outcome,
+            exit_code=ended.code,
+            output=output,
+            account=account_of(report, ending, runtime=self.claim.runtime),
+        )
 
     def _refuse_if_lost(self) -> None:
         if self._lost.is_set():
@@ -273,25 +321,3 @@ class Execution:
                 return
             # Looks often instead of sleeping until the end: the end moves with each renewal.
             await asyncio.sleep(min(left, _WATCH_S))
-
-
-def _outcome(cause: Cause | None, ended: Exit, output: str) -> Outcome:
-    if cause is Cause.CANCEL:
-        return Outcome(RunState.CANCELLED, RunReason.CANCEL_REQUESTED, _CANCELLED, ended.code, output)
-    if cause is Cause.SHUTDOWN:
-        error = "The server stopped while it ran."
-        return Outcome(RunState.INTERRUPTED, RunReason.SHUTDOWN, error, ended.code, output)
-    if ended.ok:
-        return Outcome(RunState.COMPLETED, None, None, ended.code, output)
-    if ended.signal is not None:
-        error = f"The program was ended by {_signal_name(ended.signal)}."
-        return Outcome(RunState.FAILED, RunReason.SIGNAL, error, None, output)
-    error = f"The program exited with code {ended.code}."
-    return Outcome(RunState.FAILED, RunReason.EXIT_CODE, error, ended.code, output)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # Real-time signals have no names.
-        return f"signal {number}"

@@ -19,13 +19,14 @@ from dorkos.pulse.execution import Cause, Execution
 from dorkos.pulse.model import Claim, Offer
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
-from dorkos.runtimes.protocol import Runtime
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.settings import SchedulerSettings
 
 log = logging.getLogger("dorkos.pulse")
 
 _INTERVAL_S = 1.0
 _CLAIMS_MAX = 50
+_SECRET_ENDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 # Together with the shorter grace of a shutdown: every run is over or killed, and its end stored, by then.
 _STOP_S = 4.5
 
@@ -36,7 +37,7 @@ class Executor(Loop):
     def __init__(
         self,
         store: PulseStore,
-        runtime: Runtime,
+        runtimes: RuntimeCatalog,
         *,
         clock: Clock,
         settings: SchedulerSettings,
@@ -51,7 +52,7 @@ class Executor(Loop):
         self.active: dict[str, Execution] = {}
         self.heartbeat = Heartbeat(store, self.active, clock=clock, lease_s=settings.lease_seconds)
         self._store = store
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._clock = clock
         self._settings = settings
         self._boundary = boundary
@@ -59,6 +60,11 @@ class Executor(Loop):
         self._server_url = server_url
         self._environment = environment
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def _secret_names(self) -> list[str]:
+        passed = [name for name in self._runtimes.settings.environment if name.endswith(_SECRET_ENDS)]
+        return [*self._settings.redact, *passed]
 
     async def start(self) -> None:
         """Begin to take runs."""
@@ -110,20 +116,22 @@ class Executor(Loop):
             subject=claim.token.subject,
             agent_id=claim.token.agent_id,
             context=claim.run.context,
+            passed=self._runtimes.settings.environment,
         )
         execution = Execution(
             claim,
             store=self._store,
-            runtime=self._runtime,
+            runtime=self._runtimes.named(claim.runtime),
             clock=self._clock,
             boundary=self._boundary,
             environment=environment,
+            mcp_url=f"{url}/mcp",
             leased_until=leased_until,
             lease_s=self._settings.lease_seconds,
             max_runtime_ms=claim.run.max_runtime or self._settings.default_max_runtime_ms,
             max_output_bytes=self._settings.max_output_bytes,
             secrets=Secrets.named(
-                self._settings.redact,
+                self._secret_names,
                 environment,
                 self._environment,
                 patterns=self._settings.redact_patterns,

@@ -21,8 +21,8 @@ from dorkos.identity.tokens import NewToken
 from dorkos.node import Node
 from dorkos.pulse import aftermath, claims, runs
 from dorkos.pulse.model import (
+    Account,
     AgentDirectory,
-    AgentTarget,
     CallRefusal,
     Claim,
     DeliverySettler,
@@ -31,6 +31,8 @@ from dorkos.pulse.model import (
     Run,
 )
 from dorkos.pulse.rows import RUN_COLUMNS, run_of
+from dorkos.pulse.targets import claim_of
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.vocabulary import RunReason, RunState, Scope
 
 _SCOPES = frozenset({Scope.SEND, Scope.RECEIVE})
@@ -67,6 +69,7 @@ def claim(
     node: Node,
     lease: timedelta,
     agents: AgentDirectory,
+    runtimes: RuntimeCatalog,
     per_agent: int | None,
 ) -> list[Claim]:
     """Take the oldest runs that may start, as many as there are offers. No two servers get the same run.
@@ -81,7 +84,7 @@ def claim(
     chosen = claims.choose(tx, limit=len(offers), per_agent=per_agent)
     found = []
     for run_id, offer in zip(chosen, offers, strict=False):
-        taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents)
+        taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents, runtimes=runtimes)
         if taken is not None:
             found.append(taken)
     return found
@@ -105,10 +108,10 @@ def renew(tx: Transaction, lease_tokens: Sequence[str], *, lease: timedelta) -> 
 
 
 def record_process(
-    tx: Transaction, run_id: str, lease_token: str, *, pid: int, started_at: str | None
+    tx: Transaction, run_id: str, lease_token: str, *, pid: int, started_at: str | None, runtime: str
 ) -> bool:
     """Store which process does the work, so that an orphan can be told. False if the lease is lost."""
-    statement = _held(run_id, lease_token).values(pid=pid, process_started_at=started_at)
+    statement = _held(run_id, lease_token).values(pid=pid, process_started_at=started_at, runtime=runtime)
     return tx.execute(statement).rowcount == 1
 
 
@@ -164,6 +167,7 @@ def finish(
         output=outcome.output,
         error=outcome.error,
         exit_code=outcome.exit_code,
+        **_account_values(outcome.account),
         lease_token=None,
         lease_expires_at=None,
     )
@@ -224,6 +228,33 @@ def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun,
     return [(one, owners[one.run.lease_owner or ""]) for one in held]
 
 
+def record_session(tx: Transaction, run_id: str, lease_token: str, session_id: str) -> bool:
+    """Store the session of a run that is at work, so that it can be resumed however the run ends. False if
+    the lease is lost."""
+    return tx.execute(_held(run_id, lease_token).values(session_id=session_id)).rowcount == 1
+
+
+def _account_values(account: Account | None) -> dict[str, object]:
+    """The columns of what a run said about itself; what it did not say keeps what is stored."""
+    if account is None:
+        return {}
+    said = {
+        "runtime": account.runtime,
+        "session_id": account.session_id,
+        "model": account.model,
+        "usage": dict(account.usage) or None,
+        "cost_microusd": account.cost_microusd,
+        "question": None if account.question is None else dict(account.question),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def owner_of(connection: sa.Connection, node_id: str) -> Owner | None:
+    """The server of this id, as it registered itself."""
+    row = connection.execute(sa.select(nodes).where(nodes.c.id == node_id)).one_or_none()
+    return None if row is None else Owner(row.pid, row.started_at, row.stopped_at is not None)
+
+
 def _asked_by(tx: Transaction, run_id: str) -> RunReason | None:
     """Why the end of a run was asked for, if not by a person."""
     stored: RunReason | None = tx.execute(
@@ -237,7 +268,14 @@ def _neighbours(node: Node) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _take(
-    tx: Transaction, run_id: str, offer: Offer, *, node: Node, expires_at: datetime, agents: AgentDirectory
+    tx: Transaction,
+    run_id: str,
+    offer: Offer,
+    *,
+    node: Node,
+    expires_at: datetime,
+    agents: AgentDirectory,
+    runtimes: RuntimeCatalog,
 ) -> Claim | None:
     row = (
         tx.execute(
@@ -275,7 +313,7 @@ def _take(
         run.id,
         {"scheduleId": run.schedule_id, "agentId": run.agent_id, "node": node.id, "host": node.host},
     )
-    taken = _with_target(run, offer.lease_token, token, agent)
+    taken = claim_of(run, offer.lease_token, token, agent, runtimes)
     # A run that cannot start for another reason spends nothing.
     if agent is None or taken.obstacle is not None:
         return taken
@@ -288,24 +326,6 @@ def _refused(refusal: CallRefusal) -> Outcome:
     return Outcome(
         RunState.FAILED, RunReason.BUDGET_EXCEEDED if over else RunReason.START_FAILED, refusal.detail
     )
-
-
-def _with_target(run: Run, lease_token: str, token: NewToken, agent: AgentTarget | None) -> Claim:
-    if run.command is not None:
-        return Claim(run, lease_token, token, run.command, run.cwd)
-    if agent is None:
-        obstacle = Outcome(
-            RunState.FAILED, RunReason.TARGET_REMOVED, "The agent of this run is no longer registered."
-        )
-        return Claim(run, lease_token, token, (), run.cwd, obstacle)
-    if agent.entrypoint is None:
-        obstacle = Outcome(
-            RunState.FAILED,
-            RunReason.START_FAILED,
-            f"The agent {agent.name} has no entrypoint: its manifest names no program that takes its turns.",
-        )
-        return Claim(run, lease_token, token, (), run.cwd, obstacle)
-    return Claim(run, lease_token, token, agent.entrypoint, run.cwd or str(agent.project_path))
 
 
 def _held(run_id: str, lease_token: str) -> sa.Update:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
 from dorkos.identity.tokens import NewToken
 from dorkos.vocabulary import (
+    AgentRuntime,
     CatchUpPolicy,
     OutputStream,
     OverlapPolicy,
@@ -157,6 +158,7 @@ class Run:
     cwd: str | None
     command: tuple[str, ...] | None
     runtime: str | None
+    permission_mode: PermissionMode | None
     max_runtime: int | None
     idle_timeout_ms: int | None
     repeatable: bool
@@ -171,7 +173,12 @@ class Run:
     output: str | None
     error: str | None
     session_id: str | None
+    resumed_from: str | None
     exit_code: int | None
+    model: str | None
+    usage: Mapping[str, Any] | None
+    cost_microusd: int | None
+    question: Mapping[str, Any] | None
     cancel_requested_at: datetime | None
     lease_owner: str | None
     lease_token: str | None
@@ -194,13 +201,29 @@ class OutputChunk:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `output` is the end of what it printed."""
+    """How a run ended. `output` is the end of what it printed; `account` is what it said about itself."""
 
     state: RunState
     reason: RunReason | None = None
     error: str | None = None
     exit_code: int | None = None
     output: str | None = None
+    account: Account | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What took the turn of a run, and what that said about itself. None and empty mean that it did not say.
+
+    Cost is in millionths of a US dollar.
+    """
+
+    runtime: str | None = None
+    session_id: str | None = None
+    model: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cost_microusd: int | None = None
+    question: Mapping[str, Any] | None = None
 
 
 class Cancellation(StrEnum):
@@ -230,7 +253,8 @@ class Claim:
     """A run that this server holds, with what it takes to start it.
 
     `obstacle` says why it cannot be started, in which case `argv` is empty; the claim then only serves
-    to finish the run.
+    to finish the run. `runtime` takes its turn; `persona` is who the agent is to be; `resume` is the
+    session that it goes on with.
     """
 
     run: Run
@@ -239,6 +263,9 @@ class Claim:
     argv: tuple[str, ...]
     cwd: str | None
     obstacle: Outcome | None = None
+    runtime: str = "command"
+    persona: str | None = None
+    resume: str | None = None
 
 
 class RunRequest(Protocol):
@@ -274,8 +301,8 @@ class RunRequest(Protocol):
 class AgentTarget:
     """What Pulse needs to know of a registered agent in order to run it.
 
-    `entrypoint` is argv, or None for an agent that no program of ours can start. `subject` is the Relay
-    address its runs speak as.
+    `entrypoint` is argv, or None for an agent whose turns are taken by what drives its `kind`, if anything
+    does. `subject` is the Relay address its runs speak as. `persona` is who it is to be, for its model.
     """
 
     id: str
@@ -283,6 +310,8 @@ class AgentTarget:
     subject: str
     project_path: Path
     entrypoint: tuple[str, ...] | None
+    kind: AgentRuntime = AgentRuntime.COMMAND
+    persona: str | None = None
 
 
 class CallRefusal(Protocol):

@@ -15,6 +15,8 @@ process that was left behind:
 | the same, and something survives that    | nothing more                    | interrupted, unconfirmed   |
 | the same, but its id is another's by now | nothing                         | interrupted, lease_expired |
 | this machine, an earlier boot            | nothing                         | interrupted, lease_expired |
+| none, as the work was done inside the    | nothing                         | interrupted, lease_expired |
+| server, which is provably gone           |                                 |                            |
 | another machine, or no process recorded  | nothing can be proved           | interrupted, unconfirmed   |
 """
 
@@ -30,6 +32,7 @@ from dorkos.pulse.leases import HeldRun
 from dorkos.pulse.model import Outcome, Run
 from dorkos.pulse.processes import has_another_process, kill_orphan, kill_remains, server_is_gone
 from dorkos.pulse.store import PulseStore
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.vocabulary import RunReason, RunState
 
 log = logging.getLogger("dorkos.pulse")
@@ -45,11 +48,12 @@ _GONE = "The server that ran it is gone."
 class Rescue(Loop):
     """Ends what nobody holds any more."""
 
-    def __init__(self, store: PulseStore, *, node: Node, lease_s: float) -> None:
+    def __init__(self, store: PulseStore, runtimes: RuntimeCatalog, *, node: Node, lease_s: float) -> None:
         """Looks at least twice a lease."""
         super().__init__("pulse.rescue", interval_s=min(lease_s / 2, _INTERVAL_MAX_S))
         self.rescued: Signal[str] = Signal()
         self._store = store
+        self._runtimes = runtimes
         self._node = node
         self._looked_at_dead_servers = False
 
@@ -80,7 +84,11 @@ class Rescue(Loop):
 
     async def _make_over(self, run: Run) -> bool:
         """Whether the run's process is over, after killing it if it is ours to kill."""
-        if run.host != self._node.host or run.pid is None or run.process_started_at is None:
+        if run.host != self._node.host:
+            return False
+        if self._runtimes.is_in_process(run.runtime):
+            return await self._server_is_gone(run)
+        if run.pid is None or run.process_started_at is None:
             return False
         if run.boot_id != self._node.boot_id:
             return True
@@ -90,3 +98,11 @@ class Rescue(Loop):
             return False
         # The program itself may have ended, of a pipe that broke with its server, and left others at work.
         return await kill_remains(run.pid)
+
+    async def _server_is_gone(self, run: Run) -> bool:
+        if run.boot_id != self._node.boot_id:
+            return True
+        if run.lease_owner is None or run.lease_owner == self._node.id:
+            return False
+        owner = await self._store.owner_of(run.lease_owner)
+        return owner is not None and (owner.stopped or server_is_gone(owner.pid, owner.started_at))

@@ -22,7 +22,7 @@ from dorkos.fleet import gate
 from dorkos.pulse import expectations
 from dorkos.pulse.model import DeliverySettler, Outcome, Run, RunRequest, Schedule
 from dorkos.pulse.rows import RUN_COLUMNS, run_of
-from dorkos.vocabulary import ACTIVE_RUN_STATES, FleetMode, RunReason, RunState, RunTrigger
+from dorkos.vocabulary import ACTIVE_RUN_STATES, FleetMode, PermissionMode, RunReason, RunState, RunTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class NewRun:
     cwd: str | None = None
     command: tuple[str, ...] | None = None
     runtime: str | None = None
+    permission_mode: PermissionMode | None = None
     max_runtime: int | None = None
     idle_timeout_ms: int | None = None
     repeatable: bool = False
@@ -63,6 +64,7 @@ class NewRun:
             cwd=schedule.cwd,
             command=schedule.command,
             runtime=schedule.runtime,
+            permission_mode=schedule.permission_mode,
             max_runtime=schedule.max_runtime,
             idle_timeout_ms=schedule.idle_timeout_ms,
             repeatable=schedule.repeatable,
@@ -82,6 +84,7 @@ class NewRun:
             cwd=run.cwd,
             command=run.command,
             runtime=run.runtime,
+            permission_mode=run.permission_mode,
             max_runtime=run.max_runtime,
             idle_timeout_ms=run.idle_timeout_ms,
             repeatable=run.repeatable,
@@ -113,7 +116,16 @@ def status_in(states: Sequence[RunState]) -> sa.ColumnElement[bool]:
 _INSERT = Prepared(
     pulse_runs.insert(),
     *("id", "schedule_id", "slot_id", "attempt", "agent_id", "status", "trigger", "prompt", "cwd", "command"),
-    *("runtime", "max_runtime", "idle_timeout_ms", "repeatable", "available_at", "delivery_id", "chain_id"),
+    *(
+        "runtime",
+        "permission_mode",
+        "max_runtime",
+        "idle_timeout_ms",
+        "repeatable",
+        "available_at",
+        "delivery_id",
+        "chain_id",
+    ),
     *("context", "created_at"),
 )
 
@@ -314,6 +326,7 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
         "cwd": run.cwd,
         "command": list(run.command) if run.command is not None else None,
         "runtime": run.runtime,
+        "permission_mode": run.permission_mode,
         "max_runtime": run.max_runtime,
         "idle_timeout_ms": run.idle_timeout_ms,
         "repeatable": run.repeatable,

@@ -35,7 +35,7 @@ from dorkos.pulse.stopping import FleetStop
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.triggers import WrittenTrigger, read_trigger, trigger_of, written_trigger_of
 from dorkos.pulse.zones import Zones
-from dorkos.runtimes.command import CommandRuntime
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.settings import SchedulerSettings
 
 log = logging.getLogger("dorkos.pulse")
@@ -57,20 +57,27 @@ class PulseService:
         node: Node,
         agents: AgentDirectory,
         deliveries: DeliverySettler,
+        runtimes: RuntimeCatalog,
         server_url: Callable[[], str],
         feed: EventFeed,
     ) -> None:
         """Raises `invalid_setting` for a `scheduler.timezone` that is no zone."""
         self.settings = settings
+        self.runtimes = runtimes
         self.boundary = boundary
         self.zones = Zones(settings.timezone)
         self.store = PulseStore(
-            database, zones=self.zones, agents=agents, deliveries=deliveries, settings=settings
+            database,
+            zones=self.zones,
+            agents=agents,
+            deliveries=deliveries,
+            runtimes=runtimes,
+            settings=settings,
         )
         self.scheduler = SchedulerService(self.store, self.zones)
         self.executor = Executor(
             self.store,
-            CommandRuntime(),
+            runtimes,
             clock=clock,
             settings=settings,
             boundary=boundary,
@@ -81,7 +88,7 @@ class PulseService:
         self.alarms = Alarms(self.store)
         self.retention = Retention(database, node=node, settings=settings)
         self.approval_expiry = ApprovalExpiry(self.store.approvals)
-        self.rescue = Rescue(self.store, node=node, lease_s=settings.lease_seconds)
+        self.rescue = Rescue(self.store, runtimes, node=node, lease_s=settings.lease_seconds)
         self._clock = clock
         self._feed = feed
         self._watcher: asyncio.Task[None] | None = None

@@ -37,7 +37,9 @@ from dorkos.pulse.output import OutputPage
 from dorkos.pulse.reading import Figures, Missed, Place, Window
 from dorkos.pulse.runs import NewRun
 from dorkos.pulse.slots import Decision, DueSchedule
+from dorkos.pulse.targets import check_target, drive_of, why_undriven
 from dorkos.pulse.zones import Zones
+from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.settings import SchedulerSettings
 from dorkos.vocabulary import RunReason, RunState, RunTrigger, ScheduleStatus
 
@@ -55,6 +57,7 @@ class PulseStore:
         zones: Zones,
         agents: AgentDirectory,
         deliveries: DeliverySettler,
+        runtimes: RuntimeCatalog,
         settings: SchedulerSettings,
     ) -> None:
         """All state is in the database; two stores on one database see the same."""
@@ -62,6 +65,7 @@ class PulseStore:
         self._zones = zones
         self._agents = agents
         self._deliveries = deliveries
+        self._runtimes = runtimes
         self._settings = settings
         self._answer_within = timedelta(days=settings.approval_days)
         self.approvals = ApprovalStore(database, zones=zones, check=self._check)
@@ -297,6 +301,7 @@ class PulseStore:
                 node=node,
                 lease=lease,
                 agents=self._agents,
+                runtimes=self._runtimes,
                 per_agent=self._settings.max_concurrent_per_agent or None,
             )
         )
@@ -309,9 +314,19 @@ class PulseStore:
         """Store the process of a run. False if the lease is lost."""
         return await self._database.write(
             lambda tx: leases.record_process(
-                tx, claim.run.id, claim.lease_token, pid=pid, started_at=started_at
+                tx, claim.run.id, claim.lease_token, pid=pid, started_at=started_at, runtime=claim.runtime
             )
         )
+
+    async def record_session(self, claim: Claim, session_id: str) -> bool:
+        """Store the session of a run that is at work. False if the lease is lost."""
+        return await self._database.write(
+            lambda tx: leases.record_session(tx, claim.run.id, claim.lease_token, session_id)
+        )
+
+    async def owner_of(self, node_id: str) -> Owner | None:
+        """The server of this id, as it registered itself."""
+        return await self._database.read(lambda c: leases.owner_of(c, node_id))
 
     async def append_output(self, claim: Claim, chunks: Sequence[OutputChunk]) -> bool:
         """Store output. False if the lease is lost."""
@@ -347,12 +362,7 @@ class PulseStore:
         )
 
     def _check(self, tx: Transaction, draft: ScheduleDraft) -> None:
-        if (draft.agent_id is None) == (draft.command is None):
-            raise DorkError(
-                ErrorCode.VALIDATION_FAILED,
-                "A schedule runs either an agent (`agentId`) or a program (`command`): name exactly one.",
-                hint='A program is an array, such as ["python", "report.py"].',
-            )
+        check_target(draft, self._runtimes)
         if draft.agent_id is None:
             return
         agent = self._agents.find_agent(tx, draft.agent_id)
@@ -362,10 +372,10 @@ class PulseStore:
                 f"No agent is registered with the id {draft.agent_id}.",
                 hint="List the agents to see which there are.",
             )
-        if agent.entrypoint is None:
+        if drive_of(agent, self._runtimes, wanted=draft.runtime) is None:
             raise DorkError(
                 ErrorCode.VALIDATION_FAILED,
-                f"The agent {agent.name} has no entrypoint, so nothing would be started.",
+                f"{why_undriven(agent)} So nothing would be started.",
                 hint="Add `entrypoint` to its manifest and register it again, or give a `command`.",
             )
 

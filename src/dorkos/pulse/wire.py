@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StrictBool, StringConstraints, field_validator
 
@@ -243,7 +243,12 @@ class ScheduleDetail(ScheduleOut):
 
 
 class RunOut(Wire):
-    """A run. `status` is the lineage's word, `state` ours; `outputSummary` is the end of its output."""
+    """A run. `status` is the lineage's word, `state` ours; `outputSummary` is the end of its output.
+
+    `runtime` is what took its turn. `sessionId`, `model`, `usage` (tokens) and `costMicrousd` (millionths of
+    a US dollar) are what that told; `question` is what it wanted to know when it ended as `blocked`.
+    `resumedFrom` is the run whose session it goes on with.
+    """
 
     id: str
     schedule_id: str | None
@@ -266,6 +271,13 @@ class RunOut(Wire):
     error: str | None
     exit_code: int | None
     session_id: str | None
+    resumed_from: str | None
+    runtime: str | None
+    permission_mode: PermissionMode | None
+    model: str | None
+    usage: dict[str, Any] | None
+    cost_microusd: int | None
+    question: dict[str, Any] | None
     cancel_requested_at: str | None
     node: str | None
     """The server that runs it, or ran it last: the `id` that `GET /api/status` shows for itself."""
@@ -397,6 +409,13 @@ def run_out(run: Run) -> RunOut:
         error=run.error,
         exit_code=run.exit_code,
         session_id=run.session_id,
+        resumed_from=run.resumed_from,
+        runtime=run.runtime,
+        permission_mode=run.permission_mode,
+        model=run.model,
+        usage=None if run.usage is None else dict(run.usage),
+        cost_microusd=run.cost_microusd,
+        question=None if run.question is None else dict(run.question),
         cancel_requested_at=_iso(run.cancel_requested_at),
         node=run.lease_owner,
     )

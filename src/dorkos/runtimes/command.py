@@ -1,7 +1,6 @@
-"""The `command` runtime: any program, as argv, with the prompt on its standard input.
+"""The `command` runtime: any program, as argv, with the prompt on its standard input or in an argument.
 
-`{prompt}` in an argument is replaced by the prompt as well. No shell is involved, so nothing in a prompt
-is ever interpreted.
+No shell is involved, so nothing in a prompt is ever interpreted.
 """
 
 from __future__ import annotations
@@ -9,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import IO
 
+from dorkos.runtimes.events import Event, EventReader
 from dorkos.runtimes.exits import ExitWatch
-from dorkos.runtimes.protocol import Exit, RunSpec, StartFailedError
+from dorkos.runtimes.protocol import Exit, Printed, RunSpec, Said, StartFailedError
 from dorkos.vocabulary import OutputStream
 
 READ_BYTES = 16 * 1024
+_WORDS = re.compile(r"\{(?:prompt|resume)\}")
 _KILLED_WITHIN_S = 2.0
 # After the end of the process its pipes are empty in no time. Only a process that left the group can keep
 # one open; it is waited for this long and read this much further, then let go.
@@ -27,22 +29,46 @@ _AFTER_EXIT_S = 0.4
 _AFTER_EXIT_BYTES = 1024 * 1024
 
 
+_PROMPT = "{prompt}"
+
+
 class CommandRuntime:
     """Starts programs of this machine."""
 
-    async def start(self, spec: RunSpec) -> CommandProcess:
-        """Start the program in a session of its own. Raises `StartFailedError`, saying what is missing."""
-        argv = [argument.replace("{prompt}", spec.prompt) for argument in spec.argv]
-        handover = _Handover()
-        try:
-            # In a thread: starting waits for exec, which may wait for a slow disk.
-            started = await asyncio.to_thread(lambda: handover.offer(_popen(argv, spec)))
-        except asyncio.CancelledError:
-            handover.refuse()
-            raise
-        process = CommandProcess(started)
-        await process.connect(spec.prompt.encode("utf-8", "replace"))
-        return process
+    reports = False
+    in_process = False
+
+    async def start(self, spec: RunSpec) -> CommandTurn:
+        """Start the program in a session of its own. Raises `StartFailedError`, saying what is missing.
+
+        `{prompt}` in an argument is replaced by the prompt. If no argument has it, the prompt is on the
+        standard input; a program that gets it both ways would read it twice. `{resume}` is replaced by the
+        session to go on with, or by nothing.
+        """
+        if not spec.argv:
+            raise StartFailedError("The runtime `command` needs a program: name one as `command`.")
+        words = {_PROMPT: spec.prompt, "{resume}": spec.resume or ""}
+        stdin = "" if any(_PROMPT in argument for argument in spec.argv) else spec.prompt
+        return await start_program([_filled(argument, words) for argument in spec.argv], spec, stdin)
+
+
+def _filled(argument: str, words: Mapping[str, str]) -> str:
+    """The argument with its words replaced, all at once: what a prompt says is never looked at."""
+    return _WORDS.sub(lambda found: words[found[0]], argument)
+
+
+async def start_program(argv: list[str], spec: RunSpec, stdin: str) -> CommandTurn:
+    """Start exactly this program, in the place and environment of `spec`. Raises `StartFailedError`."""
+    handover = _Handover()
+    try:
+        # In a thread: starting waits for exec, which may wait for a slow disk.
+        started = await asyncio.to_thread(lambda: handover.offer(_popen(argv, spec)))
+    except asyncio.CancelledError:
+        handover.refuse()
+        raise
+    turn = CommandTurn(started)
+    await turn.connect(stdin.encode("utf-8", "replace"))
+    return turn
 
 
 def _popen(argv: list[str], spec: RunSpec) -> subprocess.Popen[bytes]:
@@ -98,6 +124,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _said(piece: Event | bytes) -> Said:
+    return Printed(OutputStream.STDOUT, piece) if isinstance(piece, bytes) else piece
+
+
 class _Input(asyncio.BaseProtocol):
     """Knows whether the pipe to the program's standard input is closed."""
 
@@ -107,8 +137,8 @@ class _Input(asyncio.BaseProtocol):
         self.closed = True
 
 
-class CommandProcess:
-    """A started program. See `RuntimeProcess` for the meaning of each method."""
+class CommandTurn:
+    """A started program. See `Turn` for the meaning of each method."""
 
     def __init__(self, started: subprocess.Popen[bytes]) -> None:
         """Take charge of a process that leads a session of its own."""
@@ -136,8 +166,20 @@ class CommandProcess:
         self._input[0].write(stdin)
         self._input[0].write_eof()
 
-    async def output(self) -> AsyncGenerator[tuple[OutputStream, bytes], None]:
-        """See `RuntimeProcess.output`."""
+    async def events(self) -> AsyncGenerator[Said, None]:
+        """See `Turn.events`. Events are read from standard output."""
+        reader = EventReader()
+        async with contextlib.aclosing(self._output()) as pieces:
+            async for stream, data in pieces:
+                if stream is OutputStream.STDOUT:
+                    for said in reader.take(data):
+                        yield _said(said)
+                else:
+                    yield Printed(stream, data)
+        for said in reader.close():
+            yield _said(said)
+
+    async def _output(self) -> AsyncGenerator[tuple[OutputStream, bytes], None]:
         pieces: asyncio.Queue[tuple[OutputStream, bytes]] = asyncio.Queue(maxsize=1)
         readers = [
             asyncio.create_task(self._read_all(stream, reader, pieces))
@@ -159,11 +201,11 @@ class CommandProcess:
                 await over
 
     async def wait(self) -> Exit:
-        """See `RuntimeProcess.wait`."""
+        """See `Turn.wait`."""
         return await self._exits.wait()
 
     async def terminate(self, grace_s: float) -> Exit | None:
-        """See `RuntimeProcess.terminate`."""
+        """See `Turn.terminate`."""
         self._exits.signal_group(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -175,11 +217,11 @@ class CommandProcess:
         return None
 
     def kill(self) -> None:
-        """See `RuntimeProcess.kill`."""
+        """See `Turn.kill`."""
         self._exits.signal_group(signal.SIGKILL)
 
     async def close(self) -> None:
-        """See `RuntimeProcess.close`."""
+        """See `Turn.close`."""
         self.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):

@@ -1,0 +1,95 @@
+"""Which runtimes there are, and which one takes the turns of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.runtimes.command import CommandRuntime
+from dorkos.runtimes.driven import DrivenRuntime
+from dorkos.runtimes.protocol import Runtime
+from dorkos.runtimes.scripted import ScriptedRuntime
+from dorkos.settings import RuntimeSettings
+from dorkos.vocabulary import AgentRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """What takes the turns of one kind of agent: a runtime, and the program it starts, if it needs one."""
+
+    runtime: str
+    argv: tuple[str, ...] = ()
+
+
+# Products that speak the Agent Client Protocol are driven by it, with the words that make them speak it.
+_OF_PRODUCTS: Mapping[AgentRuntime, Drive] = {
+    AgentRuntime.CLAUDE_CODE: Drive("claude"),
+    AgentRuntime.CODEX: Drive("codex"),
+    AgentRuntime.GEMINI: Drive("acp", ("gemini", "--experimental-acp")),
+    AgentRuntime.OPENCODE: Drive("acp", ("opencode", "acp")),
+    AgentRuntime.CURSOR: Drive("acp", ("cursor-agent", "acp")),
+}
+
+
+class RuntimeCatalog:
+    """The runtimes of this server, by name."""
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        """Nothing is loaded: a runtime whose library is missing says so when it is used."""
+        self.settings = settings
+        self.scripted = ScriptedRuntime()
+        self._runtimes: dict[str, Runtime] = {
+            "command": CommandRuntime(),
+            "acp": DrivenRuntime("acp"),
+            "claude": DrivenRuntime("claude"),
+            "codex": DrivenRuntime("codex"),
+            "scripted": self.scripted,
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that a schedule may give as `runtime`."""
+        return tuple(self._runtimes)
+
+    def named(self, name: str) -> Runtime:
+        """The runtime of this name. Raises `validation_failed`."""
+        found = self._runtimes.get(name)
+        if found is None:
+            raise DorkError(
+                ErrorCode.VALIDATION_FAILED,
+                f"There is no runtime {name!r}.",
+                hint=f"Name one of: {', '.join(self.names)}.",
+            )
+        return found
+
+    def is_in_process(self, name: str | None) -> bool:
+        """Whether work of this runtime ends with the server that does it."""
+        return name in self._runtimes and self._runtimes[name].in_process
+
+    def drive_of(
+        self, kind: AgentRuntime, entrypoint: tuple[str, ...] | None, *, wanted: str | None
+    ) -> Drive | None:
+        """What takes the turns of an agent; None if nothing does.
+
+        An entrypoint is a program that takes them, by itself or, for the kind `acp`, by that protocol.
+        Without one the product decides, and for other kinds the setting `runtimes.default`. `wanted` is the
+        runtime that a schedule names instead.
+        """
+        own = self._own_drive(kind, entrypoint)
+        if wanted is None:
+            return own
+        if own is not None and own.runtime == wanted:
+            return own
+        if wanted in ("command", "acp"):
+            return None if entrypoint is None else Drive(wanted, entrypoint)
+        return Drive(wanted)
+
+    def _own_drive(self, kind: AgentRuntime, entrypoint: tuple[str, ...] | None) -> Drive | None:
+        if entrypoint is not None:
+            return Drive("acp" if kind is AgentRuntime.ACP else "command", entrypoint)
+        if kind in _OF_PRODUCTS:
+            return _OF_PRODUCTS[kind]
+        default = self.settings.default
+        # These need a program, and none is named.
+        return None if default in (None, "command", "acp") else Drive(default)

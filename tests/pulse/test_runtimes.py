@@ -1,0 +1,159 @@
+"""What Pulse makes of what a runtime tells, with the scripted one, and which runtime it takes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dorkos.clock import SystemClock
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.node import record_start
+from dorkos.pulse.model import Run
+from dorkos.pulse.rescue import Rescue
+from dorkos.testing import create_test_db
+from dorkos.vocabulary import AgentRuntime, OutputStream, PermissionMode, RunReason, RunState
+from tests.pulse.workshop import ACTOR, Workshop, a_node, python, working, workshop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
+    """Pulse at work on SQLite, with the machine's clock."""
+    clock = SystemClock()
+    async with create_test_db(clock=clock) as db, working(workshop(db, clock, tmp_path)) as shop:
+        yield shop
+
+
+async def queued(shop: Workshop, *steps: str, **changes: Any) -> str:
+    made = await shop.schedule(
+        cron=None,
+        timezone=None,
+        command=None,
+        runtime="scripted",
+        prompt="\n".join(("#!scripted", *steps)),
+        **changes,
+    )
+    return await shop.store.trigger_run(made.id, actor=ACTOR)
+
+
+async def ran(shop: Workshop, *steps: str, **changes: Any) -> Run:
+    return await shop.finished(await queued(shop, *steps, **changes))
+
+
+async def test_what_is_told_is_on_the_run(shop: Workshop) -> None:
+    """The answer is the output; session, model, tokens and cost are columns; no process is recorded."""
+    run = await ran(shop, "session s-1", "say hello", "usage 3 4 50 m-1", "say bye")
+    assert (run.status, run.reason, run.output) == (RunState.COMPLETED, None, "hello\nbye\n")
+    assert (run.session_id, run.model, run.usage, run.cost_microusd) == (
+        "s-1",
+        "m-1",
+        {"inputTokens": 3, "outputTokens": 4},
+        50,
+    )
+    assert (run.runtime, run.permission_mode, run.pid) == ("scripted", PermissionMode.ACCEPT_EDITS, None)
+
+
+async def test_tools_and_remarks_are_shown_beside_the_answer(shop: Workshop) -> None:
+    """They are `system` lines of the output, and no part of its end."""
+    run = await ran(shop, "say one", "tool Bash", "log aside")
+    page = await shop.store.read_output(run.id)
+    assert [(chunk.stream, chunk.text) for chunk in page.chunks] == [
+        (OutputStream.STDOUT, "one\n"),
+        (OutputStream.SYSTEM, "tool Bash completed\ninfo: aside\n"),
+    ]
+    assert run.output == "one\n"
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "reason", "error"),
+    [
+        ("fail overloaded Try later.", RunState.FAILED, RunReason.AGENT_ERROR, "Try later. (overloaded)"),
+        (
+            "done",
+            RunState.FAILED,
+            RunReason.EMPTY_RESULT,
+            "The agent said that it is done, and nothing else.",
+        ),
+        ("unavailable Gone.", RunState.FAILED, RunReason.UNAVAILABLE, "Gone. The script says so."),
+        ("ask Which? | a | b", RunState.BLOCKED, RunReason.QUESTION, "Which?"),
+        ("exit 3", RunState.FAILED, RunReason.EXIT_CODE, "The program exited with code 3."),
+    ],
+)
+async def test_each_ending_has_its_state(
+    shop: Workshop, step: str, state: RunState, reason: RunReason, error: str
+) -> None:
+    """Failed, empty, unavailable and blocked are told apart, each with its words."""
+    run = await ran(shop, step)
+    assert (run.status, run.reason, run.error) == (state, reason, error)
+
+
+async def test_a_question_is_kept(shop: Workshop) -> None:
+    """What a blocked run wanted to know is a column; one that went on after asking keeps none."""
+    assert (await ran(shop, "ask Which? | a | b")).question == {"question": "Which?", "options": ["a", "b"]}
+    assert (await ran(shop, "say no question")).question is None
+
+
+async def test_a_session_is_kept_before_the_end(shop: Workshop) -> None:
+    """A run that is cut off can be resumed: its session is stored as soon as it is told."""
+    run_id = await queued(shop, "session s-2", "say here", "wait there")
+    await shop.printed(run_id, "here")
+    assert (await shop.store.get_run(run_id)).session_id == "s-2"
+    await shop.store.cancel_run(run_id, actor=ACTOR)
+    run = await shop.finished(run_id)
+    assert (run.status, run.session_id, run.output) == (RunState.CANCELLED, "s-2", "here\n")
+
+
+async def test_a_server_that_is_gone_took_its_scripts_with_it(shop: Workshop) -> None:
+    """Work inside a server that is provably gone is over: interrupted, and confirmed."""
+    await shop.pulse.executor.stop()
+    run_id = await queued(shop, "say x")
+    gone = a_node()
+    [claim] = await replace(shop, node=gone).claimed()
+    assert (claim.run.id, claim.runtime) == (run_id, "scripted")
+    run = await shop.store.get_run(run_id)
+    assert not await shop.pulse.rescue._make_over(run)  # Nobody registered such a server.
+    await shop.db.write(lambda tx: record_start(tx, gone))
+    await Rescue(shop.store, shop.pulse.runtimes, node=shop.node, lease_s=30).work()
+    run = await shop.store.get_run(run_id)
+    assert (run.status, run.reason) == (RunState.INTERRUPTED, RunReason.LEASE_EXPIRED)
+
+
+async def test_a_runtime_that_is_not_there_is_refused(shop: Workshop) -> None:
+    """A schedule names a runtime that exists, and a program only where one is started."""
+    for changes in (
+        {"runtime": "nonesuch", "command": None},
+        {"runtime": "scripted", "command": ("true",)},
+        {"runtime": "command", "command": None},
+        {"runtime": None, "command": None},
+    ):
+        with pytest.raises(DorkError) as refusal:
+            await shop.schedule(**changes)
+        assert refusal.value.code is ErrorCode.VALIDATION_FAILED
+
+
+async def test_a_schedule_names_the_runtime_instead_of_the_agent(shop: Workshop, tmp_path: Path) -> None:
+    """The manifest decides unless the schedule does: an entrypoint is a program, a product its runtime."""
+    program = await shop.register(*python("print('by entrypoint')"), folder=tmp_path)
+    product = await shop.register(folder=tmp_path)
+    shop.agents.known[product.id] = replace(product, kind=AgentRuntime.CLAUDE_CODE)
+    other = await shop.register(folder=tmp_path)
+    shop.agents.known[other.id] = replace(other, kind=AgentRuntime.OTHER)
+
+    async def runtime_of(agent_id: str, **changes: Any) -> tuple[str, tuple[str, ...]]:
+        made = await shop.schedule(
+            cron=None, timezone=None, command=None, agent_id=agent_id, prompt="words", **changes
+        )
+        await shop.store.trigger_run(made.id, actor=ACTOR)
+        [claim] = await shop.claimed()
+        return claim.runtime, claim.argv
+
+    await shop.pulse.executor.stop()
+    assert await runtime_of(program.id) == ("command", program.entrypoint)
+    assert await runtime_of(product.id) == ("claude", ())
+    assert await runtime_of(product.id, runtime="scripted") == ("scripted", ())
+    assert await runtime_of(program.id, runtime="acp") == ("acp", program.entrypoint)
+    with pytest.raises(DorkError, match="nothing else drives"):
+        await runtime_of(other.id)
