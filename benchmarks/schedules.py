@@ -16,12 +16,16 @@ from benchmarks.report import Row
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
+from dorkos.identity.model import OPERATOR_SUBJECT
 from dorkos.ids import new_id
-from dorkos.pulse.model import AgentTarget
+from dorkos.pulse.grants import hash_of
+from dorkos.pulse.model import AgentTarget, ScheduleDraft
+from dorkos.pulse.rows import draft_values
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.serving import set_modules_aside
 from dorkos.settings import RuntimeSettings, SchedulerSettings
 from dorkos.testing import ENGINES, EngineName, create_test_db
 from dorkos.vocabulary import RunReason, RunState
@@ -63,6 +67,7 @@ async def _measure(engine: EngineName) -> tuple[float, float]:
             settings=SchedulerSettings(),
         )
         scheduler = SchedulerService(store, zones)
+        set_modules_aside()  # As a server does.
         async with _watchdog() as stalls:
             begun = time.perf_counter()
             await scheduler.work()
@@ -111,13 +116,18 @@ def _schedule(number: int) -> dict[str, object]:
     zone = list(_ZONES)[number % len(_ZONES)]
     form = number // len(_ZONES) % (len(_CADENCES) + 1)
     cron = f"0 {_ZONES[zone]} * * *" if form == len(_CADENCES) else _CADENCES[form]
-    return {
+    draft = ScheduleDraft(
+        name=f"job {number}",
+        prompt="Write the report.",
+        command=("true",),
+        cron=cron.format(minute=1 + number % 59),
+        timezone=zone,
+    )
+    # Made by a person, so that its grant is looked at.
+    return draft_values(draft) | {
         "id": new_id(),
-        "name": f"job {number}",
-        "prompt": "Write the report.",
-        "command": ["true"],
-        "cron": cron.format(minute=1 + number % 59),
-        "timezone": zone,
+        "created_by": OPERATOR_SUBJECT,
+        "grant_hash": hash_of(draft),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -38,3 +39,18 @@ def test_a_clock_that_jumps_back_does_not_make_smaller_ids(monkeypatch: pytest.M
     monkeypatch.setattr(time, "time_ns", lambda: 0)
 
     assert factory.new() > first
+
+
+def test_a_forked_process_makes_ids_of_its_own() -> None:
+    """What was drawn ahead is not used twice."""
+    new_id()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, new_id()[10:].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 16).decode()
+    os.close(reading)
+    os.close(writing)
+    assert theirs != new_id()[10:]

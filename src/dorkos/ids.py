@@ -7,6 +7,7 @@ an integer that was assigned inside the transaction.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import secrets
 import threading
@@ -15,6 +16,9 @@ import time
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _RANDOM_BITS = 80
 _RANDOM_MAX = (1 << _RANDOM_BITS) - 1
+_RANDOM_BYTES = _RANDOM_BITS // 8
+# Drawn at once: each draw gives up the interpreter's lock, and may have to wait long to get it back.
+_DRAWN_AT_ONCE = 64
 _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
@@ -26,6 +30,13 @@ class UlidFactory:
         self._lock = threading.Lock()
         self._last_ms = 0
         self._last_random = 0
+        self._drawn = b""
+
+    def forget(self) -> None:
+        """Drop what was drawn ahead: a forked process must not go on with the same numbers."""
+        self._lock = threading.Lock()
+        self._last_ms = 0
+        self._drawn = b""
 
     def new(self) -> str:
         """The next id. Thread-safe; never equal to or smaller than an earlier one of this factory."""
@@ -33,17 +44,24 @@ class UlidFactory:
             now_ms = time.time_ns() // 1_000_000
             if now_ms > self._last_ms:
                 self._last_ms = now_ms
-                # The top bit stays clear so that a burst within one millisecond has room to count up.
-                self._last_random = secrets.randbits(_RANDOM_BITS - 1)
+                self._last_random = self._draw()
             elif self._last_random < _RANDOM_MAX:
                 self._last_random += 1
             else:
                 self._last_ms += 1
-                self._last_random = secrets.randbits(_RANDOM_BITS - 1)
+                self._last_random = self._draw()
             return _encode((self._last_ms << _RANDOM_BITS) | self._last_random)
+
+    def _draw(self) -> int:
+        if not self._drawn:
+            self._drawn = secrets.token_bytes(_RANDOM_BYTES * _DRAWN_AT_ONCE)
+        drawn, self._drawn = self._drawn[:_RANDOM_BYTES], self._drawn[_RANDOM_BYTES:]
+        # The top bit stays clear so that a burst within one millisecond has room to count up.
+        return int.from_bytes(drawn, "big") >> 1
 
 
 _factory = UlidFactory()
+os.register_at_fork(after_in_child=_factory.forget)
 
 
 def new_id() -> str:

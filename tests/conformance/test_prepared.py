@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from dorkos.clock import from_iso
 from dorkos.db.database import Database, Transaction
@@ -109,5 +110,31 @@ async def test_a_fault_among_many_is_what_sqlalchemy_raises(db: Database) -> Non
     first, second = new_id(), new_id()
     with pytest.raises(sa.exc.IntegrityError):
         await db.write(lambda tx: tx.run_many(INSERT, [row(first), row(first), row(second)]))
+    counted = sa.select(sa.func.count()).select_from(s)
+    assert await db.read(lambda connection: connection.execute(counted).scalar_one()) == 0
+
+
+STORE = Prepared(insert(s).on_conflict_do_nothing().returning(s.c.id), *COLUMNS)
+
+
+@pytest.mark.parametrize("count", [49, 50, 51, 130])
+async def test_rows_that_are_there_already_answer_nothing(db: Database, count: int) -> None:
+    """However many go together: each new row answers for itself, in its place, and is stored once."""
+    ids = [new_id() for _ in range(count)]
+    known = ids[::7]
+    await db.write(lambda tx: tx.run_many(INSERT, [row(one) for one in known]))
+    found = await db.write(lambda tx: tx.run_many(STORE, [row(one) for one in ids]))
+    assert found == [[] if one in known else [(one,)] for one in ids]
+    stored = await db.read(lambda c: c.execute(sa.select(s.c.id, s.c.name, s.c.enabled)).all())
+    assert sorted(tuple(each) for each in stored) == [(one, "ночь ☕ '\"%s", False) for one in ids]
+
+
+@pytest.mark.parametrize("at", [0, 49, 99, 119])
+async def test_a_fault_anywhere_among_many_stores_nothing(db: Database, at: int) -> None:
+    """A name that is missing, in whichever of the rows."""
+    rows = [row(new_id()) for _ in range(120)]
+    rows[at]["name"] = None
+    with pytest.raises(sa.exc.IntegrityError):
+        await db.write(lambda tx: tx.run_many(INSERT, rows))
     counted = sa.select(sa.func.count()).select_from(s)
     assert await db.read(lambda connection: connection.execute(counted).scalar_one()) == 0

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 
 _Convert = Callable[[Any], Any]
+# Rows of one INSERT on SQLite, where each statement is a trip through the lock of the interpreter.
+_BLOCK = 50
+_MOST_VARIABLES = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class _Compiled:
     fixed: Mapping[str, Any]
     results: tuple[_Convert | None, ...]
     converts: bool
+    # The same INSERT with `_BLOCK` rows, and where in a row stands what it answers. None: one at a time.
+    block: tuple[str, tuple[int, ...]] | None = None
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
         """The values as the driver takes them."""
@@ -82,10 +88,11 @@ class Prepared:
     ) -> list[list[tuple[Any, ...]]]:
         """Run it for each of several values, in their order; the rows that each of them answers.
 
-        On PostgreSQL in one pipeline, instead of one round trip after the other.
+        On PostgreSQL in one pipeline, instead of one round trip after the other. On SQLite the rows of an
+        INSERT go together; where it answers, the answer must tell them apart, such as by their ids.
         """
         if connection.dialect.name != "postgresql":
-            return [self.run(connection, values) for values in many]
+            return self._run_blocks(connection, many)
         if not many:
             return []
         compiled = self._on(connection.dialect)
@@ -106,6 +113,34 @@ class Prepared:
             raise sa.exc.DBAPIError.instance(
                 compiled.text, [dict(values) for values in many], fault, connection.dialect.loaded_dbapi.Error
             ) from fault
+
+    def _run_blocks(
+        self, connection: sa.Connection, many: Sequence[Mapping[str, Any]]
+    ) -> list[list[tuple[Any, ...]]]:
+        block = self._on(connection.dialect).block
+        whole = 0 if block is None else len(many) // _BLOCK * _BLOCK
+        found: list[list[tuple[Any, ...]]] = []
+        for start in range(0, whole, _BLOCK):
+            found += self._run_block(connection, many[start : start + _BLOCK])
+        return found + [self.run(connection, values) for values in many[whole:]]
+
+    def _run_block(
+        self, connection: sa.Connection, many: Sequence[Mapping[str, Any]]
+    ) -> list[list[tuple[Any, ...]]]:
+        compiled = self._on(connection.dialect)
+        assert compiled.block is not None
+        text, answered = compiled.block
+        given: list[Any] = [compiled.parameters(values) for values in many]
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            cursor = driver.execute(text, list(chain.from_iterable(given)))
+            rows = {tuple(row): compiled.row(row) for row in cursor.fetchall()} if compiled.results else {}
+        except connection.dialect.loaded_dbapi.Error as fault:
+            raise sa.exc.DBAPIError.instance(
+                text, [dict(values) for values in many], fault, connection.dialect.loaded_dbapi.Error
+            ) from fault
+        keys = [tuple(row[place] for place in answered) for row in given]
+        return [[rows[key]] if key in rows else [] for key in keys]
 
     def _on(self, dialect: sa.Dialect) -> _Compiled:
         known = self._compiled.get(dialect.name)
@@ -133,6 +168,7 @@ class Prepared:
             column.type.dialect_impl(dialect).result_processor(dialect, None) for column in answered
         )
         order = tuple(getattr(text, "positiontup", None) or ())
+        names = [column.name for column in answered]
         return _Compiled(
             str(text),
             tuple((name, binds[name]) for name in order or binds),
@@ -140,4 +176,15 @@ class Prepared:
             fixed,
             results,
             any(results),
+            _block(str(text), order, names) if isinstance(self._statement, sa.Insert) else None,
         )
+
+
+def _block(text: str, order: Sequence[str], answered: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
+    row = f"({', '.join('?' * len(order))})"
+    if text.count(row) != 1 or len(order) * _BLOCK > _MOST_VARIABLES:
+        return None
+    if not all(name in order for name in answered):
+        return None
+    together = text.replace(row, ", ".join([row] * _BLOCK))
+    return together, tuple(order.index(name) for name in answered)

@@ -32,7 +32,7 @@ def content_of(schedule: Schedule) -> dict[str, object]:
     return content | {"cron": cron_words(schedule)}
 
 
-def hash_of(schedule: Schedule) -> str:
+def hash_of(schedule: Schedule | ScheduleDraft) -> str:
     """SHA-256, in hex, of prompt, trigger, target, working directory, rights and limits."""
     granted: dict[str, object] = {"meaning": _MEANING}
     for name in _GRANTED:
