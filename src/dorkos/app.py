@@ -27,6 +27,7 @@ from dorkos.events import EventFeed
 from dorkos.fleet import FleetService
 from dorkos.home import Home
 from dorkos.identity import operator_token
+from dorkos.identity.token_list import TokenService
 from dorkos.mesh.budgets import CallBudgets
 from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.store import agent_by_id
@@ -233,7 +234,14 @@ def build(
         home.config_path, loaded, boundary=boundary, url=lambda: http.url or None, uptime_s=service.uptime_s
     )
     application = create_app(
-        {"pulse": pulse, "relay": relay, "mesh": mesh, "fleet": fleet, "config": config},
+        {
+            "pulse": pulse,
+            "relay": relay,
+            "mesh": mesh,
+            "fleet": fleet,
+            "config": config,
+            "tokens": TokenService(database, clock),
+        },
         system=service,
         feed=feed,
         settings=settings.server,

@@ -48,6 +48,7 @@ class ErrorCode(StrEnum):
     AGENT_NOT_FOUND = "agent_not_found"
     DENIAL_NOT_FOUND = "denial_not_found"
     RULE_NOT_FOUND = "rule_not_found"
+    TOKEN_NOT_FOUND = "token_not_found"
 
     ENDPOINT_EXISTS = "endpoint_exists"
     AGENT_EXISTS = "agent_exists"
@@ -62,6 +63,8 @@ class ErrorCode(StrEnum):
     FLEET_ON_HOLD = "fleet_on_hold"
 
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_FAILURES = "too_many_failures"
+    EXPOSURE_REFUSED = "exposure_refused"
 
     NOT_RUNNING = "not_running"
     HOME_LOCKED = "home_locked"
@@ -155,6 +158,7 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.AGENT_NOT_FOUND: ErrorRow(404, 3, "No agent has this id."),
     ErrorCode.DENIAL_NOT_FOUND: ErrorRow(404, 3, "This path is not denied."),
     ErrorCode.RULE_NOT_FOUND: ErrorRow(404, 3, "No access rule has this id."),
+    ErrorCode.TOKEN_NOT_FOUND: ErrorRow(404, 3, "No token that is valid has this id."),
     ErrorCode.ENDPOINT_EXISTS: ErrorRow(409, 4, "An endpoint with this subject exists already."),
     ErrorCode.AGENT_EXISTS: ErrorRow(409, 4, "Another agent is registered with this id or at this path."),
     ErrorCode.LEASE_LOST: ErrorRow(409, 4, "The lease expired or belongs to somebody else; claim again."),
@@ -178,6 +182,12 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ),
     ErrorCode.TOO_MANY_STREAMS: ErrorRow(
         429, 6, "The server holds as many event streams as it is willing to."
+    ),
+    ErrorCode.TOO_MANY_FAILURES: ErrorRow(
+        429, 5, "This address has shown tokens that do not hold, too often; a token that holds is let in."
+    ),
+    ErrorCode.EXPOSURE_REFUSED: ErrorRow(
+        400, 2, "The server would be reached from other machines, and nobody said by which names."
     ),
     ErrorCode.NOT_RUNNING: ErrorRow(503, 6, "No server answers; start one with `dorkos up`."),
     ErrorCode.HOME_LOCKED: ErrorRow(409, 6, "Another server holds this data directory."),

@@ -66,6 +66,8 @@ EVENT_KINDS = {
     "mesh.path.denied": "A path was denied.",
     "mesh.path.allowed": "A denial was lifted.",
     "system.fleet.changed": "The fleet was put on hold, stopped, drained, or set running again.",
+    "system.token.created": "An operator's or a read-only token was made.",
+    "system.token.revoked": "A token was revoked.",
     "system.node.started": "A server started.",
     "system.node.stopped": "A server stopped.",
     "system.backup.made": "A daily backup was made and read back.",
@@ -100,6 +102,8 @@ AUDIT_KINDS = frozenset(
         "mesh.path.denied",
         "mesh.path.allowed",
         "system.fleet.changed",
+        "system.token.created",
+        "system.token.revoked",
         "system.database.restored",
     }
 )

@@ -252,6 +252,17 @@ class Scope(StrEnum):
     RECEIVE = "receive"
 
 
+class TokenKind(StrEnum):
+    """Whose a token is. `read-only` sees everything and changes nothing; an agent's and a run's send and
+    receive as that agent, and no more.
+    """
+
+    OPERATOR = "operator"
+    READ_ONLY = "read-only"
+    AGENT = "agent"
+    RUN = "run"
+
+
 class ApprovalKind(StrEnum):
     """What a person is asked: whether a schedule may run, or what a blocked run wants to know."""
 

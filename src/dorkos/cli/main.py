@@ -31,6 +31,7 @@ from dorkos.cli import (
     pulse_reading,
     relay,
     status,
+    token,
     up,
 )
 from dorkos.cli.options import (
@@ -96,6 +97,7 @@ app.command("events", cls=Command)(events.events)
 app.command("mcp", cls=Command)(mcp.mcp)
 config_edit.join(config.app)
 app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")
 app.add_typer(fleet.app, name="fleet")
 pulse_reading.join(pulse.app)
 app.add_typer(pulse.app, name="pulse")

@@ -34,6 +34,8 @@ class NewToken:
     scopes: frozenset[Scope]
     run_id: str | None = None
     agent_id: str | None = None
+    name: str | None = None
+    created_by: str | None = None
 
 
 def new_secret() -> str:
@@ -49,6 +51,8 @@ def mint(tx: Transaction, token: NewToken, *, expires_at: datetime) -> None:
             "id": token.id,
             "hash": hash_secret(token.secret),
             "subject": token.subject,
+            "name": token.name,
+            "created_by": token.created_by,
             "scopes": sorted(scope.value for scope in token.scopes),
             "run_id": token.run_id,
             "agent_id": token.agent_id,

@@ -11,5 +11,6 @@ from dorkos.relay.operations import OPERATIONS as RELAY
 from dorkos.server.config import CONFIG
 from dorkos.server.fleet import FLEET
 from dorkos.server.status import SYSTEM
+from dorkos.server.tokens import TOKENS
 
-OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *CONFIG, *FLEET, *PULSE, *RELAY, *MESH)
+OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *CONFIG, *TOKENS, *FLEET, *PULSE, *RELAY, *MESH)
