@@ -31,7 +31,7 @@ ADDRESSES = [
     ("BREW", "/api/status"),
 ]
 # Its handlers never run in these tests, so anything may stand for the subsystems.
-NOBODY = {"fleet": None, "pulse": None, "relay": None, "mesh": None}
+NOBODY = {operation.part: None for operation in OPERATIONS if operation.part != "system"}
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
