@@ -32,8 +32,8 @@ check: .venv/.dev-installed ## Run linters, types, import contracts, database ch
 	$(BIN)/dorkos db check
 	$(BIN)/python -m pytest -q tests/tidy
 
-bench: .venv/.dev-installed ## Measure the speeds that docs promise and print them beside the promise
-	$(BIN)/python -m benchmarks
+bench: .venv/.bench-installed ## Measure the speeds that docs promise beside the promise, the limit and others
+	$(BIN)/python -m benchmarks $(ARGS)
 
 fmt: .venv/.dev-installed ## Format the code and mend what the linter can mend
 	$(BIN)/python -m ruff check --fix-only .
@@ -78,3 +78,8 @@ clean: ## Remove .venv, caches and builds (keeps .dork, which is data)
 .venv/.dev-installed: .venv/.dev-needs pyproject.toml
 	@$(INSTALL_CHECKOUT)
 	@touch .venv/.run-installed $@
+
+.venv/.bench-installed: .venv/.dev-installed requirements-bench.lock
+	@echo "Installing what DorkOS is measured against, from requirements-bench.lock"
+	@$(PIP) install -qq --require-hashes -r requirements-bench.lock
+	@touch $@

@@ -7,17 +7,45 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` in `unit`; `most` is the promise, or None where none is given."""
+    """`value` in `unit`; `most` and `least` are the promise, or None where none is given."""
 
     work: str
     value: float
     unit: str
-    most: float | None
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the promise holds; None without one."""
+        if self.most is None and self.least is None:
+            return None
+        return (self.most is None or self.value <= self.most) and (
+            self.least is None or self.value >= self.least
+        )
+
+    @property
+    def promise(self) -> str:
+        """The promise in words, empty without one."""
+        words = []
+        if self.least is not None:
+            words.append(f"at least {self.least:,g} {self.unit}")
+        if self.most is not None:
+            words.append(f"at most {self.most:,g} {self.unit}")
+        return ", ".join(words)
+
+    def document(self) -> dict[str, object]:
+        """What the JSON report holds of it."""
+        return {
+            "work": self.work,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "atLeast": self.least,
+            "atMost": self.most,
+            "kept": self.kept,
+        }
 
     def __str__(self) -> str:
         """The line of the report."""
-        if self.most is None:
-            promise = ""
-        else:
-            promise = f"at most {self.most:g} {self.unit}: {'kept' if self.value <= self.most else 'MISSED'}"
-        return f"{self.work:<40} {self.value:>10.2f} {self.unit:<4} {promise}".rstrip()
+        verdict = {True: ": kept", False: ": MISSED", None: ""}[self.kept]
+        return f"{self.work:<52} {self.value:>12,.2f} {self.unit:<4} {self.promise}{verdict}".rstrip()

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-bench.lock")
 
 _DECLARED: dict[str, list[str]] = {
     "requirements.lock": PROJECT["project"]["dependencies"],
@@ -24,6 +24,7 @@ _DECLARED: dict[str, list[str]] = {
         *PROJECT["project"]["optional-dependencies"]["postgres"],
         *(d for d in PROJECT["project"]["optional-dependencies"]["dev"] if not d.startswith("dorkos")),
     ],
+    "requirements-bench.lock": PROJECT["project"]["optional-dependencies"]["bench"],
 }
 
 

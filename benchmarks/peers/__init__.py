@@ -1,0 +1,1 @@
+"""What a user would pick instead, each set to sync what it acknowledges."""
