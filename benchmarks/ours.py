@@ -18,7 +18,7 @@ from dorkos.home import Home
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.relay.model import Envelope
-from dorkos.settings import Settings
+from dorkos.settings import Settings, given
 from dorkos.testing import create_sqlite_file
 from dorkos.vocabulary import PublishOutcome, Scope
 
@@ -54,7 +54,7 @@ class Ours:
                 }
             }
         )
-        self.system: System = build(home, settings, self.database, SystemClock())
+        self.system: System = build(home, given(settings), self.database, SystemClock())
         await self.system.feed.start()
         await self.system.relay.access.start()
         await self.system.relay.open(OPERATOR, SUBJECT, description=None)
