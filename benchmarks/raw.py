@@ -89,7 +89,7 @@ def _listening(asked: list[tuple[str, Any]]) -> Iterator[None]:
             asked.extend((text, values) for values in rows)
             return super().executemany(text, rows)
 
-    class Connection(driver.Connection):  # type: ignore[misc]
+    class Connection(driver.Connection):  # type: ignore[misc]  # As above.
         def cursor(self, *_: Any) -> Any:
             return super().cursor(Cursor)
 
