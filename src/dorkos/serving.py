@@ -17,6 +17,7 @@ from dorkos.clock import Clock, SystemClock
 from dorkos.home import Home
 from dorkos.logs import set_level
 from dorkos.plain_file import write_file
+from dorkos.server.exposure import check_exposure, is_loopback
 from dorkos.settings import LoadedSettings, load_settings
 from dorkos.storage import be_up_to_date, open_database
 
@@ -30,6 +31,7 @@ def run(home: Path, flags: Mapping[str, object], *, echo: Callable[[str], None])
     place = Home(home)
     place.prepare()
     loaded = load_settings(place.config_path, environment=os.environ, flags=flags)
+    check_exposure(loaded.values.server)
     _log_to_stderr(loaded.values.logging.level)
     place.lock()
     try:
@@ -57,6 +59,8 @@ async def _serve(home: Home, loaded: LoadedSettings, clock: Clock, echo: Callabl
             set_modules_aside()
             with _announced(home, system.http.url):
                 echo(f"DorkOS ready on {system.http.url}")
+                if not is_loopback(loaded.values.server.host):
+                    echo("Other machines reach it, unencrypted: put a proxy that speaks TLS in front of it.")
                 fleet = await system.fleet.fleet()
                 if not fleet.fires:
                     mode = str(fleet).rstrip(".")

@@ -26,10 +26,20 @@ _HOME = ".dork"
 
 
 def _setting(
-    default: T, env: str, meaning: str, *, secret: bool = False, live: bool = False, **rules: Any
+    default: T,
+    env: str,
+    meaning: str,
+    *,
+    secret: bool = False,
+    live: bool = False,
+    separator: str = os.pathsep,
+    **rules: Any,
 ) -> T:
-    """A setting. No answer ever shows what is `secret` in one; a change of a `live` one needs no restart."""
-    facts: dict[str, Any] = {"env": env, "secret": secret, "live": live}
+    """A setting. No answer ever shows what is `secret` in one; a change of a `live` one needs no restart.
+
+    `separator` stands between the items of a list in the environment.
+    """
+    facts: dict[str, Any] = {"env": env, "secret": secret, "live": live, "separator": separator}
     field: T = Field(default, description=meaning, json_schema_extra=facts, validate_default=False, **rules)
     return field
 
@@ -38,11 +48,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
+# A name or a literal address. No pattern: a name that somebody else can make would be one of this server's.
+_HostName = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, to_lower=True, max_length=253, pattern=r"^([a-zA-Z0-9._-]+|[0-9a-fA-F:]+)$"
+    ),
+]
+
+
 class ServerSettings(_Section):
     """Where the server listens and which paths it may touch."""
 
     host: str = _setting("127.0.0.1", "DORKOS_HOST", "Address the server binds to.", min_length=1)
     port: int = _setting(4242, "DORKOS_PORT", "TCP port of the server; 0 picks a free one.", ge=0, le=65535)
+    allowed_hosts: list[_HostName] = _setting(
+        [],
+        "DORKOS_ALLOWED_HOSTS",
+        "Names and addresses, without port, by which other machines call this server; needed when "
+        "`server.host` is more than this machine, or a proxy passes requests on. "
+        "Separated by commas in the environment.",
+        separator=",",
+    )
     boundary: Path | None = _setting(
         None,
         "DORKOS_BOUNDARY",
@@ -407,6 +434,7 @@ class SettingRow:
     meaning: str
     secret: bool = False
     live: bool = False
+    separator: str = os.pathsep
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +472,7 @@ def _rows() -> tuple[SettingRow, ...]:
                     str(entry.description),
                     secret=bool(extra["secret"]),
                     live=bool(extra["live"]),
+                    separator=str(extra["separator"]),
                 )
             )
     return tuple(rows)
@@ -525,7 +554,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         text = environment.get(row.env)
         if text is None or text == "":
             continue
-        found[row.key] = text.split(os.pathsep) if isinstance(row.default, list) else text
+        found[row.key] = text.split(row.separator) if isinstance(row.default, list) else text
     return found
 
 

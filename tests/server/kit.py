@@ -148,6 +148,7 @@ class Served:
     db: Database
     feed: EventFeed
     clock: ManualClock
+    authenticate: Authenticator
 
     async def emit(self, *names: str, kind: str = "system.node.started") -> None:
         """One commit with an event for each name."""
@@ -187,12 +188,13 @@ async def serving(
             version="1.2.3",
             describe=lambda: {"home": "/srv/dork", "pulse": {"enabled": True}},
         )
+        authenticate = Authenticator(db, clock, TOKEN)
         app = create_app(
             {"shelf": shelf, **(parts or {})},
             system=system,
             feed=feed,
             settings=ServerSettings(host=host, max_streams=max_streams, max_body_bytes=BODY_LIMIT),
-            authenticate=Authenticator(db, clock, TOKEN),
+            authenticate=authenticate,
             readiness=readiness,
             operations=operations,
             keepalive_s=keepalive_s,
@@ -203,7 +205,7 @@ async def serving(
         client = httpx.AsyncClient(base_url=http.url, headers=headers, timeout=30, trust_env=False)
         try:
             async with client:
-                yield Served(http, client, shelf, db, feed, clock)
+                yield Served(http, client, shelf, db, feed, clock, authenticate)
         finally:
             await http.stop()
             await feed.stop()

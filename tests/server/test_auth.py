@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -10,14 +10,17 @@ import pytest
 import sqlalchemy as sa
 from starlette.types import Message, Receive, Scope, Send
 
+from dorkos.clock import ManualClock
 from dorkos.db.schema.system import tokens
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
-from dorkos.server.auth import Gate, bearer_secret, check_host, check_origin
+from dorkos.server.auth import Gate, bearer_secret, check_host, check_origin, names_of
+from dorkos.server.failures import LIMIT, WINDOW_S, Failures
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.paths import OTHER_PATHS
+from dorkos.settings import ServerSettings
 from dorkos.vocabulary import Scope as TokenScope
 from tests.server.kit import TOKEN, Served, connected, raw, serving
 
@@ -41,6 +44,11 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         f"{answer.request.method} {answer.request.url}"
     )
     return body
+
+
+def far(now: datetime) -> datetime:
+    """Long after."""
+    return now + timedelta(days=1)
 
 
 async def minted(served: Served, *scopes: TokenScope) -> str:
@@ -67,6 +75,7 @@ async def test_every_address_refuses_a_wrong_token() -> None:
         served.stranger(Authorization="Bearer dork_wrong") as stranger,
     ):
         for method, path in ADDRESSES:
+            served.clock.advance(timedelta(seconds=WINDOW_S))  # As many at once would be told to wait.
             answer = await stranger.request(method, path)
             refused(answer, 401, "token_invalid")
             assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
@@ -153,6 +162,42 @@ async def test_an_expired_token_is_invalid(served: Served) -> None:
         refused(await agent.get(LOOK), 401, "token_invalid")
 
 
+async def test_too_many_tokens_that_do_not_hold_are_told_to_wait(served: Served) -> None:
+    """With how long. A request without a token guesses nothing; a token that holds is let in meanwhile."""
+    async with served.stranger() as nobody, served.stranger(Authorization="Bearer dork_wrong") as stranger:
+        for _ in range(LIMIT):
+            refused(await nobody.get(LOOK), 401, "token_missing")
+            refused(await stranger.get(LOOK), 401, "token_invalid")
+        answer = await stranger.get(LOOK)
+        refused(answer, 429, "too_many_failures")
+        assert answer.headers["retry-after"] == "60"
+        assert (await served.client.get(LOOK)).status_code == 200
+        served.clock.advance(timedelta(seconds=WINDOW_S))
+        refused(await stranger.get(LOOK), 401, "token_invalid")
+
+
+async def test_the_last_use_of_a_token_is_noted_once_a_minute(served: Served) -> None:
+    """For the person who wonders which of them can go."""
+    secret = await minted(served, TokenScope.OBSERVE)
+
+    async def used() -> list[datetime | None]:
+        await served.authenticate.uses.settled()
+        return list(await served.db.read(lambda c: c.execute(sa.select(tokens.c.last_used_at)).scalars()))
+
+    async with served.stranger(Authorization=f"Bearer {secret}") as agent:
+        begun = served.clock.now()
+        assert await used() == [None]
+        await agent.get(LOOK)
+        assert await used() == [begun]
+        served.clock.advance(timedelta(seconds=59))
+        await agent.get(LOOK)
+        assert await used() == [begun]
+        await served.db.write(lambda tx: tx.execute(sa.update(tokens).values(expires_at=far(tx.now()))))
+        served.clock.advance(timedelta(seconds=1))
+        await agent.get(LOOK)
+        assert await used() == [served.clock.now()]
+
+
 async def test_a_revoked_token_is_invalid(served: Served) -> None:
     """At once."""
     async with served.stranger(Authorization=f"Bearer {await minted(served, TokenScope.OBSERVE)}") as agent:
@@ -171,7 +216,7 @@ async def test_health_alone_needs_no_token(served: Served) -> None:
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:4242", "box.example:4242"])
 def test_the_server_is_called_by_its_own_names(host: str) -> None:
     """On any port: behind a tunnel or a published port it is another than the one bound."""
-    check_host([host], bound_to="box.example")
+    check_host([host], names=names_of(ServerSettings(host="box.example")))
 
 
 @pytest.mark.parametrize(
@@ -200,25 +245,34 @@ def test_the_server_is_called_by_its_own_names(host: str) -> None:
 def test_any_other_name_is_refused(hosts: list[str]) -> None:
     """Also what only looks like one of its own."""
     with pytest.raises(DorkError) as refusal:
-        check_host(hosts, bound_to="127.0.0.1")
+        check_host(hosts, names=names_of(ServerSettings(host="127.0.0.1")))
 
     assert refusal.value.code == ErrorCode.HOST_NOT_ALLOWED
 
 
 @pytest.mark.parametrize("bound_to", ["0.0.0.0", "::"])
-def test_bound_to_every_address_it_answers_to_any_literal_one(bound_to: str) -> None:
-    """But to no name: names can be pointed at it by others."""
-    for host in ("192.168.1.5:4242", "[fd00::1]:4242", "10.0.0.1", "localhost"):
-        check_host([host], bound_to=bound_to)
-    for host in ("evil.example", "1", "[nonsense]", "dead:beef"):
+def test_bound_to_every_address_it_answers_to_the_names_that_are_allowed(bound_to: str) -> None:
+    """And to those of this machine; the address that means every one is no name."""
+    allowed = ["Dork.example", "192.168.1.5", "fd00::1"]
+    names = names_of(ServerSettings.model_validate({"host": bound_to, "allowedHosts": allowed}))
+    for host in ("dork.example", "DORK.example:4242", "192.168.1.5:4242", "[fd00::1]:4242", "localhost"):
+        check_host([host], names=names)
+    for host in ("evil.example", "192.168.1.6", "0.0.0.0", "[::]", "1", "[nonsense]", "dead:beef"):
         with pytest.raises(DorkError):
-            check_host([host], bound_to=bound_to)
+            check_host([host], names=names)
 
 
 @pytest.mark.parametrize("origins", [[], ["http://localhost:4242"], ["HTTP://LocalHost:4242"]])
 def test_a_program_and_a_page_of_our_own_are_let_in(origins: list[str]) -> None:
     """A program sends no Origin; a page of ours sends the address it was loaded from."""
-    check_origin(origins, own="http://localhost:4242")
+    check_origin(origins, scheme="http", host="localhost:4242")
+
+
+def test_a_page_that_a_proxy_served_by_tls_is_let_in_under_an_allowed_name() -> None:
+    """The proxy speaks plain HTTP with this server, so only the page's Origin tells of TLS."""
+    check_origin(["https://dork.example"], scheme="http", host="dork.example")
+    with pytest.raises(DorkError):
+        check_origin(["https://evil.example"], scheme="http", host="dork.example")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +292,7 @@ def test_a_program_and_a_page_of_our_own_are_let_in(origins: list[str]) -> None:
 def test_a_page_of_another_origin_is_refused(origins: list[str]) -> None:
     """Another port, another scheme, another spelling of this machine: another origin."""
     with pytest.raises(DorkError) as refusal:
-        check_origin(origins, own="http://localhost:4242")
+        check_origin(origins, scheme="http", host="localhost:4242")
 
     assert refusal.value.code == ErrorCode.ORIGIN_NOT_ALLOWED
 
@@ -282,7 +336,9 @@ async def test_what_is_no_http_request_does_not_pass_the_gate() -> None:
     async def anybody(secret: str) -> Any:
         return OPERATOR
 
-    await Gate(behind, authenticate=anybody, host="127.0.0.1")({"type": "websocket"}, never, keep)
+    await Gate(behind, authenticate=anybody, names=frozenset(), failures=Failures(ManualClock()))(
+        {"type": "websocket"}, never, keep
+    )
 
     assert sent == [{"type": "websocket.close", "code": 1008}]
 

@@ -22,6 +22,14 @@ def up(
         int | None,
         typer.Option(min=0, max=65535, help="Port; 0 picks a free one; else DORKOS_PORT, else 4242."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which other machines call this server; may be repeated. Needed by a HOST beyond "
+            "this machine.",
+        ),
+    ] = None,
     database: Annotated[
         str | None,
         typer.Option(metavar="URL", help="PostgreSQL URL; else the file dork.db in the data directory."),
@@ -39,7 +47,9 @@ def up(
     from dorkos.serving import run
 
     options = options_of(context)
-    flags = {"server.host": host, "server.port": port, "database.url": database}
+    flags: dict[str, object] = {"server.host": host, "server.port": port, "database.url": database}
+    if allow_host:
+        flags["server.allowedHosts"] = allow_host
 
     def echo(line: str) -> None:
         if options.json:

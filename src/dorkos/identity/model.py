@@ -16,13 +16,15 @@ class Caller:
     """An authenticated caller. Made by the server from a verified token, never from a request's claims.
 
     `subject` is the Relay address it speaks as. `run_id` is set for a token that belongs to a run,
-    `agent_id` for one that belongs to an agent.
+    `agent_id` for one that belongs to an agent, `token_id` for every one that
+    is stored.
     """
 
     subject: str
     scopes: frozenset[Scope]
     run_id: str | None = None
     agent_id: str | None = None
+    token_id: str | None = None
 
     @property
     def is_operator(self) -> bool:

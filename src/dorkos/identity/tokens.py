@@ -112,12 +112,20 @@ def caller_of(connection: sa.Connection, secret: str, now: datetime) -> Caller |
     row = connection.execute(sa.select(tokens).where(tokens.c.hash == hash_secret(secret))).one_or_none()
     if row is None or row.revoked_at is not None or row.expires_at <= now:
         return None
+    if not hmac.compare_digest(row.hash, hash_secret(secret)):
+        return None  # The index may compare in its own way; what counts is compared in constant time.
     return Caller(
         subject=row.subject,
         scopes=frozenset(Scope(scope) for scope in row.scopes),
         run_id=row.run_id,
         agent_id=row.agent_id,
+        token_id=row.id,
     )
+
+
+def note_use(tx: Transaction, token_id: str) -> None:
+    """Write down that the token was shown just now. Harmless to repeat."""
+    tx.execute(tokens.update().where(tokens.c.id == token_id).values(last_used_at=tx.now()))
 
 
 def hash_secret(secret: str) -> str:

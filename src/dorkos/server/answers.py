@@ -34,4 +34,6 @@ def _challenge(error: DorkError) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if error.code is ErrorCode.TOKEN_INVALID:
         return {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    if error.code is ErrorCode.TOO_MANY_FAILURES and error.details is not None:
+        return {"Retry-After": str(error.details["retryAfterSeconds"])}
     return {}

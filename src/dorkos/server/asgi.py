@@ -16,7 +16,8 @@ from dorkos.mesh.service import MeshService
 from dorkos.operation import Operation
 from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
-from dorkos.server.auth import Authenticate, Gate, caller_of_request
+from dorkos.server.auth import Authenticate, Gate, caller_of_request, names_of
+from dorkos.server.failures import Failures
 from dorkos.server.faults import Faults, http_refusal
 from dorkos.server.follow import by_accept, output_endpoint
 from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
@@ -68,7 +69,9 @@ def create_app(
     mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
     # Without sessions there is nothing that a GET could follow or a DELETE could end.
     app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
-    app.add_middleware(Gate, authenticate=authenticate, host=settings.host)
+    app.add_middleware(
+        Gate, authenticate=authenticate, names=names_of(settings), failures=Failures(system.clock)
+    )
     app.add_middleware(Faults)  # Added last, it stands outermost.
     return app
 

@@ -6,7 +6,6 @@ reads a credential. What is presented but cannot be verified is refused; it is n
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,6 +20,9 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import caller_of, same_secret
 from dorkos.server.address import routed_path
+from dorkos.server.failures import Failures
+from dorkos.server.token_use import TokenUse
+from dorkos.settings import ServerSettings
 
 Authenticate = Callable[[str], Awaitable[Caller | None]]
 
@@ -29,6 +31,8 @@ OPEN_PATHS = frozenset({"/api/health"})
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:@/]+)(?::[0-9]{1,5})?")
+# To listen there means every address; as a name it is none.
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # It is kept out, not bound.
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -40,23 +44,30 @@ class Authenticator:
         self._database = database
         self._clock = clock
         self._operator_token = operator_token
+        self.uses = TokenUse(database, clock)
 
     async def __call__(self, secret: str) -> Caller | None:
         """Who presents `secret`, or None if it is unknown, expired or revoked."""
         if same_secret(secret, self._operator_token):
             return OPERATOR
         now = self._clock.now()
-        return await self._database.read(lambda connection: caller_of(connection, secret, now))
+        caller = await self._database.read(lambda connection: caller_of(connection, secret, now))
+        if caller is not None:
+            self.uses.note(caller)
+        return caller
 
 
 class Gate:
     """ASGI middleware; see the module. It is written without Starlette's helper, which breaks streams."""
 
-    def __init__(self, app: ASGIApp, *, authenticate: Authenticate, host: str) -> None:
-        """`host` is the address the server is bound to: requests may call it by that name, too."""
+    def __init__(
+        self, app: ASGIApp, *, authenticate: Authenticate, names: frozenset[str], failures: Failures
+    ) -> None:
+        """`names` are what the server may be called besides this machine's own."""
         self._app = app
         self._authenticate = authenticate
-        self._host = host
+        self._names = names
+        self._failures = failures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its caller, or raise the refusal."""
@@ -68,11 +79,14 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
-        check_host(headers.getlist("host"), bound_to=self._host)
-        check_origin(headers.getlist("origin"), own=f"{scope['scheme']}://{headers['host']}")
+        check_host(headers.getlist("host"), names=self._names)
+        check_origin(headers.getlist("origin"), scheme=scope["scheme"], host=headers["host"])
         scope["path"] = routed_path(scope["raw_path"])
         if scope["path"] not in OPEN_PATHS:
-            await self._identify(scope, headers.getlist("authorization"))
+            try:
+                await self._identify(scope, headers.getlist("authorization"))
+            except DorkError as refusal:
+                raise self._failures.counted(refusal, _address_of(scope)) from refusal
         await self._app(scope, receive, send)
 
     async def _identify(self, scope: Scope, authorization: list[str]) -> None:
@@ -124,7 +138,16 @@ def bearer_secret(authorization: list[str]) -> str:
     return found.group(1)
 
 
-def check_host(hosts: list[str], *, bound_to: str) -> None:
+def names_of(settings: ServerSettings) -> frozenset[str]:
+    """By which names and literal addresses, in the form of a Host header, the server may be called."""
+    return frozenset(
+        f"[{name}]" if ":" in name and name[0] != "[" else name
+        for name in (*_LOOPBACK_NAMES, settings.host.lower(), *settings.allowed_hosts)
+        if name not in _EVERY_ADDRESS
+    )
+
+
+def check_host(hosts: list[str], *, names: frozenset[str]) -> None:
     """Raise `host_not_allowed` unless the request calls this server by a name of its own.
 
     A page on the internet may point a name of its own at 127.0.0.1 and read the answers as its own; the
@@ -132,20 +155,25 @@ def check_host(hosts: list[str], *, bound_to: str) -> None:
     container port it differs, and it is not what such a page could vary.
     """
     found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
-    if found is None or not _is_own(found.group(1), bound_to):
+    if found is None or found.group(1) not in names:
         raise DorkError(
             ErrorCode.HOST_NOT_ALLOWED,
             f"This server is not called {', '.join(hosts)[:100]!r}.",
-            hint="Use localhost or 127.0.0.1, or bind the server to the name you use with `server.host`.",
+            hint="Use localhost or 127.0.0.1, or add the name to `server.allowedHosts`.",
         )
 
 
-def check_origin(origins: list[str], *, own: str) -> None:
+def check_origin(origins: list[str], *, scheme: str, host: str) -> None:
     """Raise `origin_not_allowed` if the request comes from a page that is not of this server.
 
-    Programs send no Origin. Browsers send it with every request that could change something.
+    Programs send no Origin. Browsers send it with every request that could change something. A page that
+    was loaded by TLS came through a proxy in front of this server, which is on no loopback name.
     """
-    if origins and (len(origins) > 1 or origins[0].lower() != own.lower()):
+    own = {f"{scheme}://{host}".lower()}
+    named = _HOST.fullmatch(host.lower())
+    if named is not None and named.group(1) not in _LOOPBACK_NAMES:
+        own.add(f"https://{host}".lower())
+    if origins and (len(origins) > 1 or origins[0].lower() not in own):
         raise DorkError(
             ErrorCode.ORIGIN_NOT_ALLOWED,
             f"Pages of {', '.join(origins)[:100]!r} may not use this server.",
@@ -153,24 +181,6 @@ def check_origin(origins: list[str], *, own: str) -> None:
         )
 
 
-def _is_own(name: str, bound_to: str) -> bool:
-    bound = bound_to.lower()
-    if name in _LOOPBACK_NAMES or name in (bound, f"[{bound}]"):
-        return True
-    # Bound to every address, it may be called by any of them. A literal address cannot be rebound.
-    return _is_address(name) and _is_unspecified(bound)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _is_unspecified(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+def _address_of(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
