@@ -6,14 +6,16 @@ an integer that was assigned inside the transaction.
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import secrets
 import threading
 import time
 
-_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Two characters, ten bits, at a time.
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
+_SHIFTS = range(120, -1, -10)
 _RANDOM_BITS = 80
 _RANDOM_MAX = (1 << _RANDOM_BITS) - 1
 _RANDOM_BYTES = _RANDOM_BITS // 8
@@ -75,6 +77,4 @@ def is_ulid(text: str) -> bool:
 
 
 def _encode(value: int) -> str:
-    # 26 characters of 5 bits are 130 bits; shifted to the left of 17 bytes, b32encode spells just those.
-    spelled = base64.b32encode((value << 6).to_bytes(17, "big"))
-    return spelled[:26].translate(_CROCKFORD).decode("ascii")
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])

@@ -46,7 +46,8 @@ class Transaction:
     def __init__(self, connection: sa.Connection, now: Callable[[], datetime]) -> None:
         """Wrap one open transaction. `now` is the clock that leases and cursors are measured by."""
         self._connection = connection
-        self._now = now
+        self._clock = now
+        self._now: datetime | None = None
         self.events: list[EmittedEvent] = []
 
     def execute(
@@ -66,12 +67,15 @@ class Transaction:
         return prepared.run_many(self._connection, many)
 
     def now(self) -> datetime:
-        """The time of this change: the injected clock on SQLite, the database's on PostgreSQL.
+        """The time of this change, the same at every call: the injected clock on SQLite, the database's on
+        PostgreSQL.
 
         Several servers share a PostgreSQL and their clocks differ; leases and cursors compare only
         times from here.
         """
-        return self._now()
+        if self._now is None:
+            self._now = self._clock()
+        return self._now
 
     def emit(
         self, kind: str, entity_id: str, data: Mapping[str, object] | None = None, *, actor: str | None = None

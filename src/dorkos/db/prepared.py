@@ -15,6 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dorkos.db.types import bind_converter, result_converter
+
 _Convert = Callable[[Any], Any]
 # Rows of one INSERT on SQLite, where each statement is a trip through the lock of the interpreter.
 _BLOCK = 50
@@ -26,7 +28,9 @@ class _Compiled:
     """The text for one engine. A parameter is given by its name, or has the value that is `fixed`."""
 
     text: str
-    binds: tuple[tuple[str, _Convert | None], ...]
+    names: tuple[str, ...]
+    # By their places in `names`, those whose values the driver does not take as they are.
+    convert: tuple[tuple[int, _Convert], ...]
     positional: bool
     fixed: Mapping[str, Any]
     results: tuple[_Convert | None, ...]
@@ -36,14 +40,11 @@ class _Compiled:
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
         """The values as the driver takes them."""
-        fixed = self.fixed
-        given = [
-            (values[name] if convert is None else convert(values[name])) if name in values else fixed[name]
-            for name, convert in self.binds
-        ]
-        if self.positional:
-            return given
-        return {name: value for (name, _), value in zip(self.binds, given, strict=True)}
+        whole = {**self.fixed, **values} if self.fixed else values
+        given = [whole[name] for name in self.names]
+        for place, convert in self.convert:
+            given[place] = convert(given[place])
+        return given if self.positional else dict(zip(self.names, given, strict=True))
 
     def row(self, stored: Sequence[Any]) -> tuple[Any, ...]:
         """One row of the answer with its Python values."""
@@ -152,31 +153,31 @@ class Prepared:
         text = self._statement.compile(
             dialect=dialect, column_keys=list(self._columns) if self._columns else None
         )
-        binds = {}
-        fixed = {}
-        for name, bind in text.binds.items():
-            convert = bind.type.dialect_impl(dialect).bind_processor(dialect)
-            binds[name] = convert
-            if not bind.required and name not in self._columns:
-                fixed[name] = bind.value if convert is None else convert(bind.value)
+        binds = {name: bind_converter(bind.type, dialect) for name, bind in text.binds.items()}
+        fixed = {
+            name: bind.value
+            for name, bind in text.binds.items()
+            if not bind.required and name not in self._columns
+        }
         answered: Any = (
             self._statement.selected_columns
             if isinstance(self._statement, sa.Select)
             else self._statement.exported_columns
         )
-        results = tuple(
-            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in answered
-        )
+        results = tuple(result_converter(column.type, dialect) for column in answered)
         order = tuple(getattr(text, "positiontup", None) or ())
-        names = [column.name for column in answered]
+        names = order or tuple(binds)
+        converts = ((place, binds[name]) for place, name in enumerate(names))
+        columns = [column.name for column in answered]
         return _Compiled(
             str(text),
-            tuple((name, binds[name]) for name in order or binds),
+            names,
+            tuple((place, convert) for place, convert in converts if convert is not None),
             bool(order),
             fixed,
             results,
             any(results),
-            _block(str(text), order, names) if isinstance(self._statement, sa.Insert) else None,
+            _block(str(text), order, columns) if isinstance(self._statement, sa.Insert) else None,
         )
 
 
