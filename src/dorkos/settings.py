@@ -311,6 +311,26 @@ class RuntimeSettings(_Section):
         "DORKOS_RUNTIME",
         "Runtime of agents that have no entrypoint and whose manifest names no product that DorkOS drives.",
     )
+    claude_model: str | None = _setting(
+        None, "DORKOS_CLAUDE_MODEL", "Model of the runtime `claude`; empty leaves it to Claude Code."
+    )
+    codex_model: str | None = _setting(
+        None, "DORKOS_CODEX_MODEL", "Model of the runtime `codex`; empty leaves it to Codex."
+    )
+    max_turns: int = _setting(
+        0,
+        "DORKOS_MAX_TURNS",
+        "Model calls of one run of the runtime `claude` before it fails; 0 sets no limit.",
+        ge=0,
+        le=100_000,
+    )
+    max_cost_usd: float = _setting(
+        0.0,
+        "DORKOS_MAX_COST_USD",
+        "US dollars that one run of the runtime `claude` may cost before it fails; 0 sets no limit.",
+        ge=0,
+        le=1_000_000,
+    )
     environment: list[str] = _setting(
         [],
         "DORKOS_RUN_ENVIRONMENT",

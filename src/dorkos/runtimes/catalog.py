@@ -42,8 +42,13 @@ class RuntimeCatalog:
         self._runtimes: dict[str, Runtime] = {
             "command": CommandRuntime(),
             "acp": DrivenRuntime("acp"),
-            "claude": DrivenRuntime("claude"),
-            "codex": DrivenRuntime("codex"),
+            "claude": DrivenRuntime(
+                "claude",
+                model=settings.claude_model,
+                max_turns=settings.max_turns or None,
+                max_cost_microusd=round(settings.max_cost_usd * 1_000_000) or None,
+            ),
+            "codex": DrivenRuntime("codex", model=settings.codex_model),
             "scripted": self.scripted,
         }
 

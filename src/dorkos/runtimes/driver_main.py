@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from typing import cast
 
 from dorkos.runtimes.driver import Driver, DriverRequest, Emit, UnavailableError
 from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode
+
+_LOOK_S = 1.0
 
 
 async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> int:
@@ -25,12 +28,26 @@ async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], tex
     if sys.platform != "win32":  # Its loops take no signal handlers; there the group is killed.
         loop.add_signal_handler(signal.SIGTERM, work.cancel)
         loop.add_signal_handler(signal.SIGINT, work.cancel)
+    watch = asyncio.ensure_future(_end_with_the_server(work))
     try:
         result = await work
     except asyncio.CancelledError:
         result = Result(ResultStatus.CANCELLED)
+    finally:
+        watch.cancel()
     emit(result)
     return 0 if result.status is ResultStatus.COMPLETED else 1
+
+
+async def _end_with_the_server(work: asyncio.Future[Result]) -> None:
+    """End all of it once whoever started this process is gone: nobody could stop it or see its end."""
+    server = os.getppid()
+    # The system tells nobody that a parent has gone.
+    while os.getppid() == server:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_S)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    work.cancel()
 
 
 async def _result(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> Result:
