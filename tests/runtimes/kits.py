@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ from dorkos.runtimes.scripted import ScriptedRuntime
 from dorkos.vocabulary import PermissionMode
 from tests import model_endpoint as model
 
-ROOT = Path(__file__).parents[2]
+ACP_AGENT = (sys.executable, str(Path(__file__).parent / "acp_agent.py"))
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,34 @@ def _claude(folder: Path, behaviour: Behaviour) -> Sequence[model.Reply]:
             return [model.Hang("ready")]
 
 
+@dataclass
+class AcpKit:
+    """An agent of the Agent Client Protocol, as a process of its own."""
+
+    name: str = "acp"
+    runtime: DrivenRuntime = field(default_factory=lambda: DrivenRuntime("acp"))
+
+    def spec(self, folder: Path, behaviour: Behaviour, **changes: Any) -> RunSpec:
+        changes.setdefault("permission_mode", PermissionMode.ACCEPT_EDITS)
+        return RunSpec(ACP_AGENT, json.dumps(_acp(behaviour)), folder, environment(folder), **changes)
+
+
+def _acp(behaviour: Behaviour) -> dict[str, object]:
+    match behaviour:
+        case Say(pieces):
+            return {"say": pieces}
+        case Work():
+            return {"work": "made.txt"}
+        case Fail():
+            return {"fail": "It went wrong."}
+        case Empty():
+            return {"empty": 1}
+        case Ask(question, options):
+            return {"ask": [question, *options]}
+        case Hang(deaf):
+            return {"hang": deaf}
+
+
 @contextmanager
 def kit_of(name: str) -> Iterator[Kit]:
     """The kit of this name, with what it opens closed at the end."""
@@ -263,6 +292,7 @@ def kit_of(name: str) -> Iterator[Kit]:
         kits: dict[str, Kit] = {
             "scripted": ScriptedKit(),
             "command": CommandKit(),
+            "acp": AcpKit(),
             "claude": ClaudeKit(opened),
         }
         yield kits[name]

@@ -41,6 +41,14 @@ _DICTATED = {
     "process_result_value": "SQLAlchemy",
     "send_400_response": "uvicorn",
     "words": "a migration that landed calls it so",
+    **dict.fromkeys(
+        (
+            *("session_update", "request_permission", "create_elicitation", "read_text_file"),
+            *("write_text_file", "create_terminal", "terminal_output", "wait_for_terminal_exit"),
+            *("kill_terminal", "release_terminal", "ext_method"),
+        ),
+        "the Agent Client Protocol",
+    ),
 }
 
 

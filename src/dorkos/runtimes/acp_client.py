@@ -55,7 +55,6 @@ class AgentClient:
         self._folder = Path(cwd)
         self._calls: dict[str, ToolCallStart] = {}
         self._ended: set[str] = set()
-        self._executes = False
 
     async def session_update(self, session_id: str, update: Any, **kwargs: Any) -> None:
         """Tell what the agent says and does."""
@@ -136,7 +135,7 @@ class AgentClient:
             raise _refused(f"{path} cannot be written: {fault.strerror}.") from fault
         return WriteTextFileResponse()
 
-    async def create_terminal(
+    async def create_terminal(  # noqa: PLR0917  # The protocol's signature.
         self,
         session_id: str,
         command: str,

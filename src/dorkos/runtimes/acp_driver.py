@@ -121,7 +121,7 @@ async def _turn(
     session, model = await _session(request, connection, hello.agent_capabilities or AgentCapabilities())
     emit(Session(session))
     client.listening = True
-    blocks = [text_block(part) for part in (request.system_context, request.prompt) if part]
+    blocks: list[Any] = [text_block(part) for part in (request.system_context, request.prompt) if part]
     asking = asyncio.ensure_future(connection.prompt(session, blocks))
     try:
         answer = await asyncio.shield(asking)

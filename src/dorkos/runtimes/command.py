@@ -57,8 +57,13 @@ def _filled(argument: str, words: Mapping[str, str]) -> str:
     return _WORDS.sub(lambda found: words[found[0]], argument)
 
 
-async def start_program(argv: list[str], spec: RunSpec, stdin: str) -> CommandTurn:
-    """Start exactly this program, in the place and environment of `spec`. Raises `StartFailedError`."""
+async def start_program(
+    argv: list[str], spec: RunSpec, stdin: str, *, ends_others: bool = False
+) -> CommandTurn:
+    """Start exactly this program, in the place and environment of `spec`. Raises `StartFailedError`.
+
+    `ends_others`: when it is asked to end, only the program itself is asked, as it ends what it started.
+    """
     handover = _Handover()
     try:
         # In a thread: starting waits for exec, which may wait for a slow disk.
@@ -66,7 +71,7 @@ async def start_program(argv: list[str], spec: RunSpec, stdin: str) -> CommandTu
     except asyncio.CancelledError:
         handover.refuse()
         raise
-    turn = CommandTurn(started)
+    turn = CommandTurn(started, ends_others=ends_others)
     await turn.connect(stdin.encode("utf-8", "replace"))
     return turn
 
@@ -140,8 +145,9 @@ class _Input(asyncio.BaseProtocol):
 class CommandTurn:
     """A started program. See `Turn` for the meaning of each method."""
 
-    def __init__(self, started: subprocess.Popen[bytes]) -> None:
+    def __init__(self, started: subprocess.Popen[bytes], *, ends_others: bool = False) -> None:
         """Take charge of a process that leads a session of its own."""
+        self._ends_others = ends_others
         self.pid = started.pid
         self._process = started
         self._exits = ExitWatch(started)
@@ -206,7 +212,10 @@ class CommandTurn:
 
     async def terminate(self, grace_s: float) -> Exit | None:
         """See `Turn.terminate`."""
-        self._exits.signal_group(signal.SIGTERM)
+        if self._ends_others:
+            self._exits.signal_leader(signal.SIGTERM)
+        else:
+            self._exits.signal_group(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 return await self._exits.wait()

@@ -40,7 +40,7 @@ class DrivenRuntime:
             argv=spec.argv,
             options=dict(self.options) or None,
         )
-        return await start_program(_argv(self.module), spec, request.encoded())
+        return await start_program(_argv(self.module), spec, request.encoded(), ends_others=True)
 
 
 def _argv(module: str) -> list[str]:

@@ -42,8 +42,7 @@ async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], tex
 async def _end_with_the_server(work: asyncio.Future[Result]) -> None:
     """End all of it once whoever started this process is gone: nobody could stop it or see its end."""
     server = os.getppid()
-    # The system tells nobody that a parent has gone.
-    while os.getppid() == server:  # noqa: ASYNC110
+    while os.getppid() == server:  # noqa: ASYNC110  # The system tells nobody that a parent has gone.
         await asyncio.sleep(_LOOK_S)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)

@@ -44,6 +44,12 @@ class ExitWatch:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
+    def signal_leader(self, number: int) -> None:
+        """Send a signal to the process alone; nothing if it was reaped already."""
+        if not self.done:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
     def _watch(self) -> None:
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # Kernels and sandboxes without it.
