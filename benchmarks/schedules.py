@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -142,6 +143,9 @@ async def _check(database: Database) -> None:
 
 class _Nobody:
     """No agents: each schedule runs a program."""
+
+    def is_here(self, agent_id: sa.ColumnElement[Any]) -> None:
+        return None
 
     def take_call(self, tx: Transaction, agent_id: str) -> None:
         return None

@@ -29,9 +29,10 @@ from dorkos.home import Home
 from dorkos.identity import operator_token
 from dorkos.identity.token_list import TokenService
 from dorkos.mesh.budgets import CallBudgets
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.store import agent_by_id
-from dorkos.node import Node, record_start, record_stop, this_node
+from dorkos.node import Heartbeat, Node, record_start, record_stop, this_node
 from dorkos.operation import Operation
 from dorkos.ports.questions import MailQuestions
 from dorkos.ports.rules import NamespaceRules
@@ -63,8 +64,9 @@ log = logging.getLogger("dorkos")
 class _Agents:
     """Pulse's port to Mesh."""
 
-    def __init__(self, budgets: CallBudgets) -> None:
+    def __init__(self, budgets: CallBudgets, hosts: Hosts) -> None:
         self.take_call = budgets.take_call
+        self.is_here = hosts.ids_here
 
     def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
         """The agent as Pulse sees it, or None if it is not registered."""
@@ -107,6 +109,7 @@ class System:
     """A wired system over an open database. Nothing works yet until `start`."""
 
     node: Node
+    heartbeat: Heartbeat
     database: Database
     feed: EventFeed
     pulse: PulseService
@@ -124,6 +127,7 @@ class System:
         await self.feed.start()
         await self.http.start()
         await self.database.write(lambda tx: record_start(tx, self.node))
+        await self.heartbeat.start()
         await self.relay.start()
         await self.pulse.start()
         await self.mesh.start()
@@ -135,6 +139,7 @@ class System:
         self.mesh.end_discoveries()
         self.database.begin_to_stop()
         await asyncio.gather(
+            self.heartbeat.stop(),
             self.http.stop(),
             self.relay.stop(),
             self.pulse.stop(),
@@ -160,7 +165,8 @@ def build(
 ) -> System:
     """Wire the parts. `database` is open and up to date; the home is prepared and locked."""
     settings = loaded.values
-    node = this_node()
+    node = this_node(settings.mesh.host)
+    hosts = Hosts(node.host, shared=database.dialect == "postgresql")
     feed = EventFeed(database)
     boundary = Boundary(settings.server.boundary or Path.home(), data_directory=home.path)
     token = operator_token.load_or_create(home.token_path)
@@ -173,7 +179,7 @@ def build(
         settings=settings.scheduler,
         boundary=boundary,
         node=node,
-        agents=_Agents(budgets),
+        agents=_Agents(budgets, hosts),
         deliveries=_Deliveries(settings.relay),
         runtimes=RuntimeCatalog(settings.runtimes),
         server_url=lambda: http.url,
@@ -193,7 +199,7 @@ def build(
         clock,
         settings.mesh,
         boundary,
-        node=node,
+        hosts=hosts,
         feed=feed,
         budgets=budgets,
         ports=Ports(
@@ -205,11 +211,12 @@ def build(
             questions=MailQuestions(relay, clock),
         ),
     )
+    heartbeat = Heartbeat(database, node)
     fleet = FleetService(database)
     event_retention = EventRetention(database, node=node, settings=settings.events)
     readiness = checks(
         database=database,
-        loops=(feed, *pulse.loops, *relay.loops, *mesh.loops, event_retention),
+        loops=(feed, heartbeat, *pulse.loops, *relay.loops, *mesh.loops, event_retention),
         relay=relay,
         mesh=mesh,
         fleet=fleet,
@@ -255,6 +262,7 @@ def build(
     http = HttpServer(application, settings.server.host, settings.server.port)
     return System(
         node,
+        heartbeat,
         database,
         feed,
         pulse,

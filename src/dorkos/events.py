@@ -60,6 +60,7 @@ EVENT_KINDS = {
     "mesh.agent.updated": "A registered agent's record changed.",
     "mesh.agent.unregistered": "An agent was removed.",
     "mesh.agent.moved": "An agent was moved to another folder, with its mailbox and its schedules.",
+    "mesh.agent.copied": "A folder was seen that claims to be an agent registered elsewhere; it is not run.",
     "mesh.agent.status_changed": "An agent's folder went away, came back, was denied or allowed again.",
     "mesh.agent.manifest_changed": "A manifest was edited by hand; the data says what waits for a person.",
     "mesh.agent.token_issued": "An agent got a new long-lived token.",

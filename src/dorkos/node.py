@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
+import sqlalchemy as sa
 
 from dorkos import __version__
-from dorkos.db.database import Transaction
+from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.system import nodes
 from dorkos.ids import new_id
+from dorkos.lifecycle import Loop
+
+# How often a server says that it is there, and after how long a silence it counts as away.
+_HEARTBEAT_S = 60.0
+AWAY_AFTER = timedelta(minutes=5)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -27,9 +34,12 @@ class Node:
     pid: int
 
 
-def this_node() -> Node:
-    """A node for the current process, with a new id: a restarted server is another node."""
-    return Node(new_id(), socket.gethostname(), current_boot_id(), os.getpid())
+def this_node(host: str = "") -> Node:
+    """A node for the current process, with a new id: a restarted server is another node.
+
+    `host` is what the machine is called in the settings, if they say it.
+    """
+    return Node(new_id(), host or socket.gethostname(), current_boot_id(), os.getpid())
 
 
 def current_boot_id() -> str:
@@ -85,3 +95,27 @@ def record_stop(tx: Transaction, node: Node) -> None:
     """Store that this server stopped in good order."""
     tx.execute(nodes.update().where(nodes.c.id == node.id).values(stopped_at=tx.now()))
     tx.emit("system.node.stopped", node.id)
+
+
+class Heartbeat(Loop):
+    """Says from time to time that this server is there. One that is killed says nothing any more."""
+
+    def __init__(self, database: Database, node: Node) -> None:
+        """`node` is stored by `record_start` before this loop starts."""
+        super().__init__("node.heartbeat", interval_s=_HEARTBEAT_S)
+        self._database = database
+        self._node = node
+
+    async def work(self) -> float | None:
+        """Store the time."""
+        await self._database.write(self._beat)
+        return None
+
+    def _beat(self, tx: Transaction) -> None:
+        tx.execute(nodes.update().where(nodes.c.id == self._node.id).values(heartbeat_at=tx.now()))
+
+
+def hosts_at_work(source: sa.Connection | Transaction, *, since: datetime) -> set[str]:
+    """The machines with a server that has not stopped in good order and was heard of since then."""
+    statement = sa.select(nodes.c.host).where(nodes.c.stopped_at.is_(None), nodes.c.heartbeat_at >= since)
+    return set(source.execute(statement.distinct()).scalars())

@@ -346,6 +346,13 @@ class MeshSettings(_Section):
     enabled: bool = _setting(
         True, "DORKOS_MESH_ENABLED", "Whether discovery and the looks at agents' folders may run."
     )
+    host: str = _setting(
+        "",
+        "DORKOS_MESH_HOST",
+        "Name of this machine where several share one database; empty is its host name. Agents are looked "
+        "at and run only on their own, so give it where host names change, as in containers.",
+        max_length=255,
+    )
     scan_roots: list[Path] = _setting(
         [],
         "DORKOS_SCAN_ROOTS",

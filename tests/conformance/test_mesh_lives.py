@@ -301,7 +301,7 @@ async def test_copies_are_shown_where_a_discovery_saw_them_and_never_adopted(fle
 
     found = await fleet.mesh.discover([str(fleet.root)])
     assert [(each.path, each.duplicate_of) for each in found.candidates] == [(str(copy), A_ULID)]
-    assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).copies == (copy,)
+    assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).copies == (str(copy),)
     assert await fleet.agent_ids() == [A_ULID]
 
     make_project(copy, {**SCOUT, "id": new_id()})

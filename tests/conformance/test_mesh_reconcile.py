@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.db.schema.mesh import agents
-from dorkos.db.schema.system import events, nodes
+from dorkos.db.schema.system import events
 from dorkos.ids import new_id
 from dorkos.mesh.editing import AgentEdit
 from dorkos.mesh.folders import Look, Presence
@@ -22,7 +24,7 @@ from dorkos.mesh.manifest_file import manifest_path
 from dorkos.mesh.model import Agent
 from dorkos.mesh.reconcile import Reconciled
 from dorkos.settings import MeshSettings
-from dorkos.vocabulary import AgentStatus, EndpointConsumer
+from dorkos.vocabulary import AgentRuntime, AgentStatus, EndpointConsumer
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
 
 SCOUT: dict[str, object] = {
@@ -288,6 +290,41 @@ async def test_an_edit_that_has_just_been_made_is_not_taken_back(fleet: Fleet) -
     assert manifest_of(project)["name"] == "Spy"
 
 
+async def test_a_change_whose_file_could_not_be_written_is_not_taken_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that the disk kept is the old one, not an edit by hand: registrations and edits stand."""
+    project = await registered(fleet)
+
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        again = await fleet.register(project, name="By hand", runtime=AgentRuntime.CODEX)
+        assert "No space left" in (again.manifest_problem or "")
+        assert await look(fleet) == Reconciled(looked_at=1)
+        assert (await scout(fleet)).name == "By hand"
+        edit = AgentEdit(name="Edited", max_calls_per_hour=3)
+        edited = await fleet.mesh.registry.update(A_ULID, edit, actor=ACTOR)
+        assert "No space left" in (edited.manifest_problem or "")
+
+    assert await look(fleet) == Reconciled(looked_at=1)
+    stored = await scout(fleet)
+    assert (stored.name, stored.runtime, stored.budget.max_calls_per_hour) == (
+        "Edited",
+        AgentRuntime.CODEX,
+        3,
+    )
+    assert manifest_of(project)["name"] == "Scout"
+    assert sorted(path.name for path in (project / ".dork").iterdir()) == ["agent.json"]
+
+    edited = await fleet.mesh.registry.update(A_ULID, AgentEdit(name="At last"), actor=ACTOR)
+    assert edited.manifest_problem is None
+    assert manifest_of(project)["name"] == "At last"
+    assert (await scout(fleet)).manifest_hash == hash_of(manifest_path(project).read_bytes())
+
+
 async def test_the_folder_is_locked_from_the_look_at_the_row_to_the_end(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,32 +422,6 @@ async def test_a_silent_agent_comes_back_silent(fleet: Fleet) -> None:
 
     assert (await scout(fleet)).behavior.response_mode is ResponseMode.SILENT
     assert await fleet.open_mailboxes() == {(await scout(fleet)).subject: EndpointConsumer.CLAIM}
-
-
-async def test_with_servers_of_other_hosts_absence_here_is_no_evidence(
-    fleet: Fleet, clock: ManualClock
-) -> None:
-    """The folder may be on theirs. What is seen here counts all the same."""
-    project = await registered(fleet)
-    other = {
-        "id": new_id(),
-        "host": "elsewhere.example",
-        "boot_id": "b",
-        "pid": 1,
-        "version": "1",
-        "started_at": clock.now(),
-        "heartbeat_at": clock.now(),
-    }
-    await fleet.db.write(lambda tx: tx.execute(nodes.insert(), other).rowcount)
-    away = project.rename(fleet.root / "elsewhere")
-
-    assert await look(fleet) == Reconciled(looked_at=1)
-    assert (await scout(fleet)).status is AgentStatus.ACTIVE
-
-    clock.advance(30 * DAY + timedelta(milliseconds=1))
-    assert (await look(fleet)).unreachable == [A_ULID]
-    away.rename(project)
-    assert (await look(fleet)).returned == [A_ULID]
 
 
 async def test_the_loop_does_it_by_itself_unless_mesh_is_off(

@@ -25,6 +25,7 @@ from dorkos.events import _after
 from dorkos.identity.tokens import caller_of
 from dorkos.ids import new_id
 from dorkos.mesh import store as agent_store
+from dorkos.mesh.hosts import Hosts
 from dorkos.pulse import runs, schedules, slots
 from dorkos.relay import deadletters, endpoints, inbox, messages
 from dorkos.vocabulary import DeliveryStatus, RunState
@@ -114,7 +115,7 @@ CASES = {
     "one mailbox": Case(lambda c: endpoints.find(c, "a"), "sqlite_autoindex_relay_endpoints_2"),
     "one agent": _key(lambda c: agent_store.agent_by_id(c, ID), "agents"),
     "an agent by its path": Case(
-        lambda c: agent_store.agent_by_path(c, Path("/x")),
+        lambda c: agent_store.agent_by_path(c, Path("/x"), Hosts("here", shared=True)),
         "sqlite_autoindex_agents_2",
     ),
     "events after a position": Case(lambda c: _after(c, 5, 500), "INTEGER PRIMARY KEY"),

@@ -17,6 +17,7 @@ from dorkos.db.schema.system import events
 from dorkos.events import EventFeed
 from dorkos.mesh.budgets import CallBudgets
 from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.registry import Registered
 from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.statement import Statement
@@ -117,8 +118,13 @@ def make_fleet(
     *,
     settings: MeshSettings | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    host: str = "",
+    shared: bool = False,
 ) -> Fleet:
-    """A service confined to `root`, whose folder `data` is the data directory."""
+    """A service confined to `root`, whose folder `data` is the data directory.
+
+    `host` is the machine that it is on, and `shared` whether others may use the database.
+    """
     (root / "data").mkdir(exist_ok=True)
     feed = EventFeed(db, interval_s=3600)
     budgets = CallBudgets(calls_per_hour=100, hops_per_message=5)
@@ -138,7 +144,7 @@ def make_fleet(
         clock,
         settings or MeshSettings(),
         Boundary(root, data_directory=root / "data"),
-        node=this_node(),
+        hosts=Hosts(host or this_node().host, shared=shared),
         feed=feed,
         budgets=budgets,
         ports=Ports(

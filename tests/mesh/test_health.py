@@ -24,6 +24,7 @@ UNREACHABLE, STUCK = HealthState.UNREACHABLE, HealthState.STUCK
 
 def judged(
     last_seen_at: datetime | None = None,
+    host_away: str | None = None,
     *,
     status: AgentStatus = AgentStatus.ACTIVE,
     unreachable_since: datetime | None = None,
@@ -37,6 +38,7 @@ def judged(
         unreachable_since=unreachable_since,
         work=Work(**work),  # type: ignore[arg-type]  # Named by the test.
         thresholds=Thresholds.of(MeshSettings()),
+        host_away=host_away,
     )
     return found.state, [because.reason for because in found.reasons]
 
@@ -152,6 +154,16 @@ def test_where_it_stands_goes_before_what_was_seen(
     )
 
     assert found == (state, [reason])
+
+
+def test_that_nobody_works_where_it_lies_is_told_and_decides_nothing() -> None:
+    """Under every state, behind the reason that decides."""
+    works: list[dict[str, datetime]] = [{}, {"running_since": NOW}, {"waiting_since": NOW - DAY}]
+    for work in works:
+        state, reasons = judged(NOW - 2 * HOUR, None, **work)  # type: ignore[arg-type]  # As above.
+        away, told = judged(NOW - 2 * HOUR, "attic", **work)  # type: ignore[arg-type]  # As above.
+        assert (away, told[0]) == (state, reasons[0])
+        assert sorted(told) == sorted([*reasons, HealthReason.HOST_AWAY])
 
 
 def test_the_thresholds_are_settings() -> None:

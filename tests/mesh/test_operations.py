@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -114,6 +115,7 @@ async def test_from_discovery_to_removal(client: httpx.AsyncClient, root: Path) 
         "icon": None,
         "namespace": "team",
         "projectPath": str(project),
+        "host": socket.gethostname(),
         "scanRoot": "",
         "subject": f"relay.agent.team.{A_ULID}",
         "status": "active",

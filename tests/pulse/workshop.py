@@ -55,6 +55,9 @@ class Directory:
     def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
         return self.known.get(agent_id)
 
+    def is_here(self, agent_id: sa.ColumnElement[Any]) -> None:
+        return None
+
 
 @dataclass
 class Settlements:

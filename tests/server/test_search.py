@@ -19,6 +19,7 @@ from dorkos.ids import new_id
 from dorkos.mesh.copies import Copies
 from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits
 from dorkos.mesh.explorer import Explorer
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest_schema import manifest_schema
 from dorkos.mesh.model import Hints
 from dorkos.mesh.operations import OPERATIONS
@@ -49,6 +50,9 @@ class Gate:
         return Hints("x", AgentRuntime.OTHER)
 
 
+HERE = Hosts("here", shared=False)
+
+
 @dataclass
 class Search:
     """A server with discovery behind it. `part` is what it calls Mesh."""
@@ -66,7 +70,8 @@ class Search:
             Boundary(self.root, data_directory=self.root / "data"),
             strategies=strategies or STRATEGIES,
             limits=limits,
-            copies=Copies(),
+            hosts=HERE,
+            copies=Copies(self.served.db, HERE),
         )
         self.part.discover = self.part.explorer.discover
 

@@ -21,6 +21,7 @@ def inspected(found: Any) -> None:
             ("id", agent["id"]),
             ("mailbox", found["relaySubject"]),
             ("path", agent["projectPath"]),
+            ("host", agent["host"]),
             ("runtime", agent["runtime"]),
             ("program", " ".join(agent["entrypoint"]) if agent["entrypoint"] else None),
             ("description", preview(agent["description"]) or None),

@@ -1,46 +1,111 @@
-"""Folders that claim the identity of an agent that is registered elsewhere: copied checkouts."""
+"""Folders that claim the identity of an agent that is registered elsewhere: copied checkouts.
+
+A copy is shown and never adopted. What is stored is only a memory of where to look: whether a folder still
+claims the identity is read from it again, by a server of the machine on which it lies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
-from dorkos.mesh.manifest import Manifest
-from dorkos.mesh.manifest_file import read_manifest
-from dorkos.mesh.model import Candidate
+import sqlalchemy as sa
 
-_MOST_AGENTS = 1000
+# The construct of the PostgreSQL dialect compiles for SQLite as well; there is no neutral one.
+from sqlalchemy.dialects.postgresql import insert
+
+from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.mesh import agent_copies
+from dorkos.mesh import store
+from dorkos.mesh.hosts import Hosts
+from dorkos.mesh.manifest import InvalidManifest, Manifest
+from dorkos.mesh.manifest_file import read_manifest
+from dorkos.mesh.model import Source
+
+# Of one agent. A repository that is checked out a thousand times need not be told a thousand times.
 _MOST_EACH = 50
+
+_c = agent_copies.c
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A folder that was seen to claim to be the agent. Its path means a place on `host`."""
+
+    agent_id: str
+    host: str
+    path: Path
 
 
 class Copies:
-    """Remembers what discoveries of this process saw. A copy is shown and never adopted.
+    """Remembers copies that were seen, over restarts and for all servers of a database."""
 
-    Only a memory of where to look: whether a folder still claims the identity is read from it again.
-    """
+    def __init__(self, database: Database, hosts: Hosts) -> None:
+        """Keep the collaborators."""
+        self._database = database
+        self._hosts = hosts
 
-    def __init__(self) -> None:
-        """Nothing was seen yet."""
-        self._seen: dict[str, dict[Path, None]] = {}
+    async def note(self, agent_id: str, path: Path) -> None:
+        """Remember a folder on this machine that claims to be the agent. Harmless to repeat."""
+        copy = Copy(agent_id, self._hosts.own, path)
+        if not await self._database.read(lambda connection: _is_known(connection, copy)):
+            await self._database.write(lambda tx: _note(tx, copy))
 
-    def note(self, candidates: Iterable[Candidate]) -> None:
-        """Remember the candidates that claim to be a registered agent."""
-        for candidate in candidates:
-            if candidate.duplicate_of is None:
-                continue
-            places = self._seen.setdefault(candidate.duplicate_of, {})
-            places[Path(candidate.path)] = None
-            while len(places) > _MOST_EACH:
-                del places[next(iter(places))]
-            while len(self._seen) > _MOST_AGENTS:
-                del self._seen[next(iter(self._seen))]
+    async def of(self, agent_id: str, home: Path | None) -> tuple[Copy, ...]:
+        """Folders that claim to be this agent, as far as can be told from here; `home`, on this machine, is
+        the agent's own. One that does not claim it any more is forgotten."""
+        known = await self._database.read(lambda connection: _known(connection, agent_id))
+        shown, past = [], []
+        for copy in known:
+            is_here = self._hosts.owns(copy.host)
+            # Of a folder on another machine nothing can be told here but that it was seen.
+            claims = await asyncio.to_thread(_claims, copy) if is_here else True
+            if claims is False or (is_here and copy.path == home):
+                past.append(copy)
+            elif claims:
+                shown.append(copy)
+        if past:
+            await self._database.write(lambda tx: _forget(tx, past))
+        return tuple(shown)
 
-    def of(self, agent_id: str, home: Path) -> tuple[Path, ...]:
-        """Folders other than `home` that claim to be this agent right now. Blocks on the disk."""
-        places = sorted(path for path in self._seen.get(agent_id, ()) if path != home)
-        return tuple(path for path in places if _claims(path, agent_id))
+
+def _is_known(source: Source, copy: Copy) -> bool:
+    """Also if nobody is registered by this id any more, or enough copies are known."""
+    known = _known(source, copy.agent_id)
+    return copy in known or len(known) >= _MOST_EACH or store.agent_by_id(source, copy.agent_id) is None
 
 
-def _claims(path: Path, agent_id: str) -> bool:
-    found = read_manifest(path)
-    return isinstance(found, Manifest) and found.id == agent_id
+def _known(source: Source, agent_id: str) -> list[Copy]:
+    statement = sa.select(_c.host, _c.path).where(_c.agent_id == agent_id).order_by(_c.host, _c.path)
+    return [Copy(agent_id, row.host, Path(row.path)) for row in source.execute(statement)]
+
+
+def _note(tx: Transaction, copy: Copy) -> None:
+    # Held: the row of a copy refers to the agent, which may just be removed.
+    agent = store.hold_agent(tx, copy.agent_id)
+    if agent is None:
+        return
+    statement = insert(agent_copies).values(
+        agent_id=copy.agent_id, host=copy.host, path=str(copy.path), seen_at=tx.now()
+    )
+    if tx.execute(statement.on_conflict_do_nothing().returning(_c.path)).one_or_none() is not None:
+        data = {"name": agent.name, "projectPath": str(agent.project_path), "copy": str(copy.path)}
+        tx.emit("mesh.agent.copied", copy.agent_id, {**data, "host": copy.host})
+
+
+def _forget(tx: Transaction, copies: list[Copy]) -> None:
+    for copy in copies:
+        tx.execute(
+            sa.delete(agent_copies).where(
+                _c.agent_id == copy.agent_id, _c.host == copy.host, _c.path == str(copy.path)
+            )
+        )
+
+
+def _claims(copy: Copy) -> bool | None:
+    """Whether the folder claims the identity; None if that cannot be read just now."""
+    found = read_manifest(copy.path)
+    if isinstance(found, InvalidManifest):
+        return None
+    return isinstance(found, Manifest) and found.id == copy.agent_id

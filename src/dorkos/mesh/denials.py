@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from dorkos.boundary import Boundary
+from dorkos.db.advisory import Turn, take
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agent_denials
 from dorkos.errors import DorkError, ErrorCode
@@ -51,6 +52,8 @@ class DenialList:
         fresh_id = new_id()
 
         def change(tx: Transaction) -> Denial:
+            # Whoever registers or moves an agent here at the same time sees the denial, or is seen by it.
+            take(tx, Turn.AGENTS_TAKE_PLACES)
             columns = {"reason": reason, "denier": denier, "strategy": strategy, "created_at": tx.now()}
             statement = (
                 insert(agent_denials)
@@ -76,6 +79,7 @@ class DenialList:
         paths = await asyncio.to_thread(self._names_of, path)
 
         def change(tx: Transaction) -> None:
+            take(tx, Turn.AGENTS_TAKE_PLACES)
             lifted = next((denial for name in paths if (denial := _delete(tx, name))), None)
             if lifted is None:
                 raise DorkError(

@@ -31,6 +31,7 @@ class ManifestState(StrEnum):
     INVALID = "invalid"
     FOREIGN = "foreign"
     NEWER = "newer"
+    ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True, slots=True)

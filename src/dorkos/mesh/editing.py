@@ -9,11 +9,24 @@ from dorkos.db.database import Transaction
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.mesh import store
 from dorkos.mesh.claims import changes
-from dorkos.mesh.manifest import Manifest, ResponseMode, hash_of
+from dorkos.mesh.manifest import Manifest, ResponseMode
 from dorkos.mesh.model import Agent, Behavior, Budget, Looks
 from dorkos.mesh.rewriting import edited_manifest, full_manifest
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The agent as it is stored, and the new bytes of its manifest, None if the file stays.
+
+    Once they are written, `vouches` says whether the file stands for what a person approved: one that was
+    edited since it was last registered still holds what nobody did.
+    """
+
+    agent: Agent
+    data: bytes | None
+    vouches: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +48,17 @@ class AgentEdit:
 
 def edit(
     tx: Transaction, agent: Agent, wanted: AgentEdit, manifest: Manifest | None, *, actor: str
-) -> tuple[Agent, bytes | None]:
-    """Store the edit with its event; the agent, and the new bytes of its manifest, None if it stays.
+) -> Edited:
+    """Store the edit with its event.
 
     `manifest` is what is on disk now. Raises `agent_not_found` if somebody removed the agent.
     """
     edited = _edited(agent, wanted)
     changed = changes(agent, edited)
     if not changed:
-        return agent, None
+        return Edited(agent, None, vouches=False)
     edited = replace(edited, updated_at=tx.now())
     data = full_manifest(edited, None) if manifest is None else edited_manifest(manifest, changed)
-    # A file that was edited since it was last registered still holds what nobody approved: its new hash
-    # must not pass for the approved one.
-    if data is not None and (manifest is None or manifest.hash == agent.manifest_hash):
-        edited = replace(edited, manifest_hash=hash_of(data))
     if not store.update_agent(tx, edited):
         raise DorkError(
             ErrorCode.AGENT_NOT_FOUND,
@@ -57,7 +66,7 @@ def edit(
             hint="List the agents to see their ids.",
         )
     tx.emit("mesh.agent.updated", agent.id, {"changed": sorted(changed)}, actor=actor)
-    return edited, data
+    return Edited(edited, data, vouches=manifest is None or manifest.hash == agent.manifest_hash)
 
 
 def _edited(agent: Agent, wanted: AgentEdit) -> Agent:

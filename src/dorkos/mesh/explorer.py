@@ -17,9 +17,10 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.mesh.copies import Copies
 from dorkos.mesh.denials import denied_paths
 from dorkos.mesh.discovery import Ground, Limits, Walk
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import Candidate, Discovery, Problem, SearchEnd
 from dorkos.mesh.scans import Finding, Scans
-from dorkos.mesh.store import registered_paths
+from dorkos.mesh.store import registered_ids, registered_paths
 from dorkos.mesh.strategies.protocol import Strategy
 from dorkos.settings import MeshSettings
 from dorkos.storable import check_storable
@@ -30,11 +31,12 @@ class _Known:
     """What the database says about paths, in one snapshot."""
 
     denied: set[str]
-    agents_by_path: dict[str, str]
+    registered: set[str]
+    ids: set[str]
 
 
 class Explorer:
-    """Discovery. It changes nothing: a candidate becomes an agent only when a person registers it."""
+    """Discovery. It makes nobody an agent: that is for a person. Only copies of agents are remembered."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Explorer:
         *,
         strategies: Sequence[Strategy],
         limits: Limits,
+        hosts: Hosts,
         copies: Copies,
     ) -> None:
         """`limits` bounds each discovery; its depth is the default of those that name none."""
@@ -54,6 +57,7 @@ class Explorer:
         self._boundary = boundary
         self._strategies = strategies
         self._limits = limits
+        self._hosts = hosts
         self._copies = copies
         self._scans = Scans()
 
@@ -88,14 +92,14 @@ class Explorer:
             )
         named = roots if roots is not None else [str(root) for root in self._settings.scan_roots]
         real = await asyncio.to_thread(self._confine_all, named or [str(self._boundary.root)])
-        known = await self._database.read(_known)
+        known = await self._database.read(self._known)
         allowed = [root for root in real if not _is_below(root, known.denied)]
         walk = Walk(
             allowed,
             strategies=self._strategies,
             ground=Ground(
                 denied=known.denied,
-                registered=known.agents_by_path,
+                registered=known.registered,
                 data_directory=str(self._boundary.data_directory),
                 home=str(await asyncio.to_thread(_home)),
             ),
@@ -103,7 +107,7 @@ class Explorer:
             clock=self._clock,
         )
         denied = [Problem(str(root), "is denied") for root in real if root not in allowed]
-        return self._findings(walk, denied, set(known.agents_by_path.values()))
+        return self._findings(walk, denied, known.ids)
 
     def stop(self) -> None:
         """End the searches that are at work, so that a shutdown need not wait for them."""
@@ -117,9 +121,9 @@ class Explorer:
         async with aclosing(self._scans.watch(walk)) as findings:
             async for found in findings:
                 if isinstance(found, Candidate) and found.hints.manifest_id in registered:
-                    copy = replace(found, duplicate_of=found.hints.manifest_id)
-                    self._copies.note([copy])
-                    yield copy
+                    assert found.hints.manifest_id is not None  # It is among those that are registered.
+                    await self._copies.note(found.hints.manifest_id, Path(found.path))
+                    yield replace(found, duplicate_of=found.hints.manifest_id)
                 else:
                     yield found
 
@@ -128,9 +132,12 @@ class Explorer:
         check_storable([str(root) for root in real])
         return real
 
-
-def _known(connection: sa.Connection) -> _Known:
-    return _Known(denied_paths(connection), registered_paths(connection))
+    def _known(self, connection: sa.Connection) -> _Known:
+        return _Known(
+            denied=denied_paths(connection),
+            registered=set(registered_paths(connection, self._hosts)),
+            ids=registered_ids(connection),
+        )
 
 
 def _is_below(path: Path, denied: set[str]) -> bool:

@@ -28,6 +28,7 @@ class HealthReason(StrEnum):
     CLOCK = "clock"
     NEXT_TURN = "next_turn"
     OVERDUE = "overdue"
+    HOST_AWAY = "host_away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,10 @@ def health(
     unreachable_since: datetime | None,
     work: Work,
     thresholds: Thresholds,
+    host_away: str | None = None,
 ) -> Health:
-    """Judge an agent.
+    """Judge an agent. `host_away` is the machine on which it lies, if no server is at work there: that is
+    told besides and decides nothing, since what becomes of its work does.
 
     | what is known, first line that holds                             | state       |
     |------------------------------------------------------------------|-------------|
@@ -88,7 +91,7 @@ def health(
     So an agent that works once a week is inactive between its turns, not stale. A last sign from the
     future, beyond what clocks differ by, counts as none.
     """
-    because: list[Because] = []
+    because: list[Because] = [] if host_away is None else [_away(host_away)]
 
     def verdict(state: HealthState, reason: HealthReason, detail: str) -> Health:
         return Health(state, (Because(reason, detail), *because))
@@ -111,7 +114,8 @@ def health(
             f"Work has waited for it since {iso(work.waiting_since)}, and nobody took it.",
         )
     if work.running_since is not None:
-        because = [] if last_seen_at is None else [Because(*_seen(last_seen_at, _age(last_seen_at, now)))]
+        if last_seen_at is not None:
+            because.append(Because(*_seen(last_seen_at, _age(last_seen_at, now))))
         return Health(HealthState.ACTIVE, (_at_work(work.running_since), *because))
 
     age = _age(last_seen_at, now)
@@ -130,6 +134,10 @@ def health(
             HealthState.INACTIVE, HealthReason.NEXT_TURN, f"Its next turn is {iso(due)}; nothing was missed."
         )
     return verdict(HealthState.STALE, *seen)
+
+
+def _away(host: str) -> Because:
+    return Because(HealthReason.HOST_AWAY, f"It lies on the host {host}, and no server is at work there.")
 
 
 def _at_work(since: datetime) -> Because:

@@ -52,7 +52,10 @@ class Looks:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A registered agent. The row is the identity; the manifest on disk is only a claim."""
+    """A registered agent. The row is the identity; the manifest on disk is only a claim.
+
+    `host` is the machine on which `project_path` lies; empty until a server there has seen it.
+    """
 
     id: str
     name: str
@@ -75,6 +78,7 @@ class Agent:
     budget: Budget = field(default_factory=Budget)
     looks: Looks = field(default_factory=Looks)
     unreachable_since: datetime | None = None
+    host: str = ""
 
     @property
     def starts_runs(self) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from dorkos.clock import Clock
 from dorkos.db.database import Database
@@ -21,8 +19,10 @@ from dorkos.mesh.denials import denial_over
 from dorkos.mesh.drift import Drift, ManifestState, drift
 from dorkos.mesh.folders import Folders
 from dorkos.mesh.health import Health, Thresholds, health
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import AccessRules, Agent, AgentWork, Denial, ObservedTraffic, Source, Work
 from dorkos.mesh.topology import EVERYBODY, MaySend, Topology, Viewer, topology, viewer_of, visible
+from dorkos.node import AWAY_AFTER, hosts_at_work
 from dorkos.vocabulary import HealthState, Scope
 
 _NO_WORK = Work()
@@ -50,13 +50,14 @@ class MeshStatus:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that is known of one agent. `copies` are folders that were seen to claim the agent's identity."""
+    """All that is known of one agent. `copies` are folders that claim the agent's identity;
+    one on another machine is written `host:path`."""
 
     observed: Observed
     spent: Spent
     denial: Denial | None
     manifest: Drift
-    copies: tuple[Path, ...]
+    copies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Observatory:
         *,
         budgets: CallBudgets,
         folders: Folders,
+        hosts: Hosts,
         copies: Copies,
         work: AgentWork,
         rules: AccessRules,
@@ -90,6 +92,7 @@ class Observatory:
         self._thresholds = thresholds
         self._budgets = budgets
         self._folders = folders
+        self._hosts = hosts
         self._copies = copies
         self._work = work
         self._rules = rules
@@ -156,22 +159,29 @@ class Observatory:
             )
 
         observed, spent, denial = await self._database.read(query)
-        look = await self._folders.look(observed.agent)
-        manifest = (
-            Drift(
-                ManifestState.MISSING, {}, {}, look.detail or f"{observed.agent.project_path} is not there."
-            )
-            if look.found is None
-            else drift(observed.agent, look.found)
-        )
-        copies = await asyncio.to_thread(self._copies.of, agent_id, observed.agent.project_path)
+        is_here = self._hosts.is_here(observed.agent)
+        manifest = await self._manifest(observed.agent, is_here)
+        copies = await self._copies.of(agent_id, observed.agent.project_path if is_here else None)
         return Inspection(
             observed,
             spent or Spent(0, self._budgets.calls_per_hour, self._budgets.hops_per_message),
             denial,
             manifest,
-            copies,
+            tuple(
+                str(copy.path) if self._hosts.owns(copy.host) else f"{copy.host}:{copy.path}"
+                for copy in copies
+            ),
         )
+
+    async def _manifest(self, agent: Agent, is_here: bool) -> Drift:
+        if not is_here:
+            detail = f"It lies on the host {agent.host}: ask a server there."
+            return Drift(ManifestState.ELSEWHERE, {}, {}, detail)
+        look = await self._folders.look(agent)
+        if look.found is None:
+            detail = look.detail or f"{agent.project_path} is not there."
+            return Drift(ManifestState.MISSING, {}, {}, detail)
+        return drift(agent, look.found)
 
     async def status(self, viewer: Viewer) -> MeshStatus:
         """How many agents there are, of those that the viewer may see."""
@@ -229,9 +239,15 @@ class Observatory:
     def _observe(self, source: Source, agents: Iterable[Agent]) -> list[Observed]:
         listed = list(agents)
         known = self._work.work_of(source, [agent.id for agent in listed])
-        return [self._judged(agent, known.get(agent.id, _NO_WORK)) for agent in listed]
+        away = self._hosts_away(source, listed)
+        return [self._judged(agent, known.get(agent.id, _NO_WORK), away) for agent in listed]
 
-    def _judged(self, agent: Agent, work: Work) -> Observed:
+    def _hosts_away(self, source: Source, agents: Iterable[Agent]) -> set[str]:
+        """The machines on which these agents lie and where no server is at work."""
+        named = {agent.host for agent in agents if not self._hosts.is_here(agent)}
+        return named - hosts_at_work(source, since=self._clock.now() - AWAY_AFTER) if named else set()
+
+    def _judged(self, agent: Agent, work: Work, away: set[str]) -> Observed:
         judged = health(
             now=self._clock.now(),
             status=agent.status,
@@ -240,6 +256,7 @@ class Observatory:
             # The mailbox of a silent agent only keeps messages: none of them waits for it.
             work=replace(work, waiting_since=None) if agent.behavior.is_silent else work,
             thresholds=self._thresholds,
+            host_away=agent.host if agent.host in away else None,
         )
         return Observed(agent, judged, work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from dorkos.clock import Clock
 from dorkos.db.database import Database, Transaction
-from dorkos.db.schema.system import nodes
 from dorkos.lifecycle import Loop
 from dorkos.mesh import store
 from dorkos.mesh.budgets import forget_old_calls
@@ -21,10 +20,11 @@ from dorkos.mesh.claims import changes
 from dorkos.mesh.denials import denial_over
 from dorkos.mesh.drift import ManifestState, drift, taken_over
 from dorkos.mesh.folders import Folders, Look, Presence
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest import Manifest
 from dorkos.mesh.model import Agent, Mailboxes, Problem, Source
 from dorkos.mesh.standing import put, standing
-from dorkos.node import Node
+from dorkos.node import hosts_at_work
 from dorkos.settings import MeshSettings
 from dorkos.vocabulary import AgentStatus
 
@@ -44,9 +44,13 @@ class FolderLocks(Protocol):
 
 @dataclass
 class Reconciled:
-    """What one pass did: ids of agents by what became of them, and what could not be looked at."""
+    """What one pass did: ids of agents by what became of them, and what could not be looked at.
+
+    `elsewhere` counts those that lie on other machines.
+    """
 
     looked_at: int = 0
+    elsewhere: int = 0
     unreachable: list[str] = field(default_factory=list)
     archived: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
@@ -60,14 +64,16 @@ class Reconciler(Loop):
 
     | what it sees                       | what it does                                                  |
     |------------------------------------|---------------------------------------------------------------|
+    | an agent of another machine        | nothing: a server there looks                                 |
     | the folder is gone                 | `unreachable`; after `mesh.archiveDays` `archived`            |
     | the folder is there (again)        | `active`, with the mailbox as it was                          |
     | the folder cannot be read          | nothing but a problem in the report: that is not absence      |
     | a manifest edited by hand          | see `drift`; what waits for a person is told once             |
     | a manifest that is invalid or gone | nothing but a problem in the report                           |
 
-    One agent that cannot be dealt with holds up no other. While servers of other hosts share the database
-    a folder that is not on this host is no evidence, and nothing becomes unreachable here.
+    One agent that cannot be dealt with holds up no other. Where it is not known on which machine an agent
+    lies, the machine on which its folder is seen is taken down; while servers of other hosts share the
+    database, that its folder is not here is no evidence.
     """
 
     def __init__(
@@ -79,7 +85,7 @@ class Reconciler(Loop):
         locks: FolderLocks,
         *,
         mailboxes: Mailboxes,
-        node: Node,
+        hosts: Hosts,
     ) -> None:
         """Keep the collaborators."""
         super().__init__("mesh.reconcile", interval_s=settings.reconcile_seconds)
@@ -90,7 +96,7 @@ class Reconciler(Loop):
         self._folders = folders
         self._locks = locks
         self._mailboxes = mailboxes
-        self._node = node
+        self._hosts = hosts
         # The files of which it was told what waits in them, so that each is told of once.
         self._told: dict[str, str] = {}
 
@@ -124,13 +130,19 @@ class Reconciler(Loop):
         agent = await self._database.read(lambda connection: store.agent_by_id(connection, agent_id))
         if agent is None:
             return
+        if not self._hosts.is_here(agent):
+            done.elsewhere += 1
+            return
         done.looked_at += 1
         look = await self._folders.look(agent)
         if look.presence is Presence.UNREADABLE:
             done.problems.append(Problem(str(agent.project_path), look.detail or "cannot be read"))
             return
-        if look.presence is Presence.GONE and is_shared and agent.unreachable_since is None:
+        is_known_to_be_here = not self._hosts.shared or agent.host == self._hosts.own
+        if look.presence is Presence.GONE and is_shared and not is_known_to_be_here:
             return
+        if look.presence is Presence.THERE and agent.host != self._hosts.own:
+            agent = await self._take_down(agent)
         stands = await self._database.read(
             lambda connection: self._standing(connection, agent, look, self._clock.now())
         )
@@ -144,6 +156,13 @@ class Reconciler(Loop):
             }.get(became or AgentStatus.INACTIVE, []).append(agent.id)
         if look.found is not None:
             await self._compare(agent, look, done)
+
+    async def _take_down(self, agent: Agent) -> Agent:
+        """Store that the agent lies on this machine: its folder was seen here, and no other is known."""
+        place, own = agent.project_path, self._hosts.own
+        if await self._database.write(lambda tx: store.put_at(tx, agent, place, own)):
+            return replace(agent, host=own)
+        return agent
 
     def _store_presence(self, tx: Transaction, agent: Agent, look: Look) -> AgentStatus | None:
         """The status that the agent got, or None if it kept its own."""
@@ -187,7 +206,7 @@ class Reconciler(Loop):
         is_news = bool(seen.waiting) and self._told.get(agent.id) != found.hash
 
         def change(tx: Transaction) -> bool:
-            current = store.agent_by_id(tx, agent.id)
+            current = store.hold_agent(tx, agent.id)
             if current is None or current.updated_at != agent.updated_at:
                 return False  # Somebody else was here since; the next pass sees what they left.
             edited = taken_over(current, found, seen, tx.now())
@@ -211,8 +230,4 @@ class Reconciler(Loop):
 
     def _is_shared(self, connection: sa.Connection) -> bool:
         """Whether servers of other hosts may be at work on this database."""
-        since = self._clock.now() - _FORGOTTEN
-        statement = sa.select(nodes.c.id).where(
-            nodes.c.host != self._node.host, nodes.c.stopped_at.is_(None), nodes.c.heartbeat_at >= since
-        )
-        return connection.execute(statement.limit(1)).first() is not None
+        return bool(hosts_at_work(connection, since=self._clock.now() - _FORGOTTEN) - {self._hosts.own})

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.mesh.manifest import Manifest, ResponseMode, hash_of
+from dorkos.mesh.manifest import Manifest, ResponseMode
 from dorkos.mesh.model import Agent, Behavior, Budget, Hints, Looks
 from dorkos.mesh.namespace import choose_namespace
 from dorkos.mesh.rewriting import full_manifest
@@ -39,10 +39,13 @@ class Settled:
     manifest_data: bytes | None
 
 
-def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: datetime) -> Settled:
+def settle(
+    enrolment: Enrolment, existing: Agent | None, *, agent_id: str, host: str, now: datetime
+) -> Settled:
     """Decide each fact: the person's word, else the manifest's, else what was registered, else the hint.
 
-    `existing` is what is registered at the path already: its id, namespace and first approval stay.
+    `existing` is what is registered at the path already: its id, namespace and first approval stay. `host`
+    is the machine on which the folder lies.
     Raises `validation_failed` when nothing tells the runtime or the runtime needs an entrypoint, and
     `agent_exists` when the person asks to move a registered agent to another namespace.
     """
@@ -59,11 +62,13 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
         description=stated.description or None,
         approver=enrolment.approver,
         status=AgentStatus.ACTIVE,
+        host=host,
         last_seen_at=None,
         last_seen_event=None,
         registered_at=now,
         updated_at=now,
-        manifest_hash=None,
+        # Until the file is written: one that could not be must not pass for an edit by hand.
+        manifest_hash=None if enrolment.manifest is None else enrolment.manifest.hash,
         scan_root=enrolment.scan_root,
         behavior=Behavior(_mode(stated, enrolment, existing), stated.escalation_threshold),
         budget=Budget(stated.max_hops_per_message, stated.max_calls_per_hour),
@@ -85,7 +90,6 @@ def settle(enrolment: Enrolment, existing: Agent | None, *, agent_id: str, now: 
             scan_root=enrolment.scan_root or existing.scan_root,
         )
     data = full_manifest(agent, enrolment.manifest)
-    agent = replace(agent, manifest_hash=_hash(data, enrolment.manifest))
     if existing is not None and replace(agent, updated_at=existing.updated_at) == existing:
         agent = existing
     return Settled(agent, manifest_data=data)
@@ -144,9 +148,3 @@ def _namespace(enrolment: Enrolment, existing: Agent | None) -> str:
             details={"agentId": existing.id, "path": str(existing.project_path)},
         )
     return existing.namespace
-
-
-def _hash(data: bytes | None, manifest: Manifest | None) -> str | None:
-    if data is not None:
-        return hash_of(data)
-    return None if manifest is None else manifest.hash

@@ -15,6 +15,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from dorkos.boundary import Boundary
+from dorkos.db.advisory import Turn, take
 from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.tokens import NewToken
@@ -22,12 +23,14 @@ from dorkos.ids import is_ulid, new_id
 from dorkos.mesh import store
 from dorkos.mesh.agent_tokens import draft_token, issue
 from dorkos.mesh.claims import changes
+from dorkos.mesh.copies import Copies
 from dorkos.mesh.denials import refuse_denied
-from dorkos.mesh.editing import AgentEdit, edit
-from dorkos.mesh.manifest import InvalidManifest, Manifest
+from dorkos.mesh.editing import AgentEdit, Edited, edit
+from dorkos.mesh.hosts import Hosts
+from dorkos.mesh.manifest import InvalidManifest, Manifest, NoManifest, hash_of
 from dorkos.mesh.manifest_file import ManifestNotWrittenError, manifest_path, write_manifest
 from dorkos.mesh.model import AccessRules, Agent, AgentSchedules, Mailboxes, Source
-from dorkos.mesh.moving import refuse_move
+from dorkos.mesh.moving import refuse_from_afar, refuse_move
 from dorkos.mesh.projects import Projects
 from dorkos.mesh.registration import Enrolment, Settled, settle
 from dorkos.mesh.statement import Statement
@@ -60,6 +63,8 @@ class AgentRegistry:
         mailboxes: Mailboxes,
         schedules: AgentSchedules,
         rules: AccessRules,
+        hosts: Hosts,
+        copies: Copies,
         token_lifetime: timedelta,
     ) -> None:
         """Keep the collaborators."""
@@ -69,6 +74,8 @@ class AgentRegistry:
         self._mailboxes = mailboxes
         self._schedules = schedules
         self._rules = rules
+        self._hosts = hosts
+        self._copies = copies
         self._token_lifetime = token_lifetime
         # Two at work on one folder could write the file in another order than the rows.
         self._at_work: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
@@ -89,56 +96,72 @@ class AgentRegistry:
             enrolment = replace(enrolment, scan_root=scan_root)
             ids = (new_id(), new_id(), new_id(), new_id())
             token = draft_token()
-            settled, is_new = await self._database.write(
-                lambda tx: self._commit(tx, enrolment, ids=ids, token=token, actor=actor)
+            try:
+                settled, is_new = await self._database.write(
+                    lambda tx: self._commit(tx, enrolment, ids=ids, token=token, actor=actor)
+                )
+            except DorkError as refusal:
+                if refusal.code is ErrorCode.AGENT_EXISTS and (claimed := _claimed_id(enrolment.manifest)):
+                    await self._copies.note(claimed, project)
+                raise
+            agent, problem = await self._write_manifest(
+                settled.agent, settled.manifest_data, enrolment.manifest, vouches=True
             )
-            problem = await self._write_manifest(project, settled.manifest_data, enrolment.manifest)
-        return Registered(settled.agent, problem, token.secret if is_new else None)
+        return Registered(agent, problem, token.secret if is_new else None)
 
     async def update(self, agent_id: str, wanted: AgentEdit, *, actor: str) -> Registered:
         """Change the row, then the manifest. Raises `agent_not_found`."""
-        project = (await self.get(agent_id)).project_path
+        agent = await self.get(agent_id)
+        project = agent.project_path
         async with self.lock(project):
-            found = await asyncio.to_thread(self._projects.manifest_of, project)
+            found = await self._manifest_of(agent)
             manifest = found if isinstance(found, Manifest) else None
 
-            def change(tx: Transaction) -> tuple[Agent, bytes | None]:
-                before = _required(tx, agent_id)
-                edited, data = edit(tx, before, wanted, manifest, actor=actor)
-                if edited.starts_runs != before.starts_runs:
-                    self._open_mailbox(tx, edited, endpoint_id=new_id())
-                return edited, data
+            def change(tx: Transaction) -> Edited:
+                before = _held(tx, agent_id)
+                made = edit(tx, before, wanted, manifest, actor=actor)
+                if made.agent.starts_runs != before.starts_runs:
+                    self._open_mailbox(tx, made.agent, endpoint_id=new_id())
+                return made
 
-            edited, data = await self._database.write(change)
+            made = await self._database.write(change)
             if isinstance(found, InvalidManifest):
-                return Registered(edited, f"{found.path} {found.reason}")
-            problem = await self._write_manifest(project, data, manifest)
-        return Registered(edited, problem)
+                return Registered(made.agent, f"{found.path} {found.reason}")
+            return Registered(
+                *await self._write_manifest(made.agent, made.data, manifest, vouches=made.vouches)
+            )
 
     async def move(self, agent_id: str, path: str, *, actor: str) -> Agent:
         """Say that the agent's folder was moved to `path`: id, mailbox, schedules and history go with it.
 
-        Only a person can know that, so it is never concluded. Raises `agent_not_found`; `conflict` while
-        the old folder is still there, or nobody can tell; `agent_exists` when another agent is at `path`
-        or its manifest says that it is another; `path_denied`, `outside_boundary`, `invalid_manifest`,
-        and `validation_failed` when there is no such directory.
+        Only a person can know that, so it is never concluded. An agent of another machine is moved to this
+        one. Raises `agent_not_found`; `conflict` while the old folder is still there, or nobody can tell;
+        `agent_exists` when another agent is at `path` or its manifest says that it is another;
+        `path_denied`, `outside_boundary`, `invalid_manifest`, and `validation_failed` when there is no such
+        directory.
         """
-        before = (await self.get(agent_id)).project_path
+        before = await self.get(agent_id)
         project = await asyncio.to_thread(self._projects.confine, path)
         async with self.lock(project):
-            await asyncio.to_thread(refuse_move, self._projects, agent_id, before, project)
+            await asyncio.to_thread(
+                refuse_move, self._projects, before, project, is_here=self._hosts.is_here(before)
+            )
 
             def change(tx: Transaction) -> Agent:
+                take(tx, Turn.AGENTS_TAKE_PLACES)
                 refuse_denied(tx, project)
-                agent = _required(tx, agent_id)
-                holder = store.agent_by_path(tx, project)
-                if agent.project_path == project:
+                agent = _held(tx, agent_id)
+                holder = store.agent_by_path(tx, project, self._hosts)
+                if holder is not None and holder.id == agent_id:
                     return agent
                 if holder is not None:
                     raise _taken(holder)
+                if not self._hosts.is_here(agent):
+                    refuse_from_afar(tx, agent)
                 moved = replace(
                     agent,
                     project_path=project,
+                    host=self._hosts.own,
                     status=AgentStatus.ACTIVE,
                     unreachable_since=None,
                     updated_at=tx.now(),
@@ -146,7 +169,9 @@ class AgentRegistry:
                 if not store.move_agent(tx, moved, before=before):
                     raise _busy(project)
                 self._open_mailbox(tx, moved, endpoint_id=new_id())
-                tx.emit("mesh.agent.moved", agent_id, {"from": str(before), "to": str(project)}, actor=actor)
+                places = {"from": str(before.project_path), "to": str(project)}
+                hosts = {"fromHost": before.host, "toHost": moved.host}
+                tx.emit("mesh.agent.moved", agent_id, {**places, **hosts}, actor=actor)
                 return moved
 
             return await self._database.write(change)
@@ -185,7 +210,7 @@ class AgentRegistry:
         token = draft_token()
 
         def change(tx: Transaction) -> Agent:
-            agent = _required(tx, agent_id)
+            agent = _held(tx, agent_id)
             issue(tx, agent, token, lifetime=self._token_lifetime)
             data = {"tokenId": token.id, "subject": agent.subject}
             tx.emit("mesh.agent.token_issued", agent_id, data, actor=actor)
@@ -198,9 +223,11 @@ class AgentRegistry:
         return await self._database.read(lambda connection: _required(connection, agent_id))
 
     async def get_by_path(self, path: str) -> Agent | None:
-        """The agent at the real path of `path`, if one is registered there."""
+        """The agent at the real path of `path` on this machine, if one is registered there."""
         real = await asyncio.to_thread(self._boundary.confine, path)
-        return await self._database.read(lambda connection: store.agent_by_path(connection, real))
+        return await self._database.read(
+            lambda connection: store.agent_by_path(connection, real, self._hosts)
+        )
 
     async def list(
         self,
@@ -239,8 +266,9 @@ class AgentRegistry:
         actor: str,
     ) -> tuple[Settled, bool]:
         agent_id, endpoint_id, *rule_ids = ids
+        take(tx, Turn.AGENTS_TAKE_PLACES)
         refuse_denied(tx, enrolment.path)
-        settled, existing = _store(tx, enrolment, agent_id=agent_id)
+        settled, existing = _store(tx, enrolment, agent_id=agent_id, hosts=self._hosts)
         agent = settled.agent
         self._open_mailbox(tx, agent, endpoint_id=endpoint_id)
         self._rules.protect(tx, namespace=agent.namespace, rule_ids=(rule_ids[0], rule_ids[1]), actor=actor)
@@ -258,33 +286,56 @@ class AgentRegistry:
             starts_runs=agent.starts_runs,
         )
 
-    async def _write_manifest(self, project: Path, data: bytes | None, before: Manifest | None) -> str | None:
-        """Why the manifest could not be written, or None."""
+    async def _manifest_of(self, agent: Agent) -> Manifest | NoManifest | InvalidManifest:
+        if self._hosts.is_here(agent):
+            return await asyncio.to_thread(self._projects.manifest_of, agent.project_path)
+        reason = f"lies on the host {agent.host!r}, and is not written from here"
+        return InvalidManifest(manifest_path(agent.project_path), reason)
+
+    async def _write_manifest(
+        self, agent: Agent, data: bytes | None, before: Manifest | None, *, vouches: bool
+    ) -> tuple[Agent, str | None]:
+        """The agent as it is stored then, and why its manifest could not be written, or None.
+
+        Its hash is stored only when the file is there. So an old file that could not be replaced is not
+        taken for one that somebody edited, which would take the change back.
+        """
         if data is None:
-            return None
+            return agent, None
         try:
             replaces = None if before is None else before.hash
-            await asyncio.to_thread(write_manifest, project, data, replaces=replaces)
+            await asyncio.to_thread(write_manifest, agent.project_path, data, replaces=replaces)
         except ManifestNotWrittenError as fault:
-            return fault.reason
-        return None
+            return agent, fault.reason
+        written = replace(agent, manifest_hash=hash_of(data))
+        if vouches and await self._database.write(
+            lambda tx: store.set_manifest_hash(tx, agent, hash_of(data))
+        ):
+            return written, None
+        return agent, None
 
 
-def _store(tx: Transaction, enrolment: Enrolment, *, agent_id: str) -> tuple[Settled, Agent | None]:
+def _store(
+    tx: Transaction, enrolment: Enrolment, *, agent_id: str, hosts: Hosts
+) -> tuple[Settled, Agent | None]:
     """Settle and store the row; with it, what was registered at the path before."""
     claimed = _claimed_id(enrolment.manifest)
-    # On PostgreSQL another server may take or leave the path between our look and our write; the second
-    # time we see what it did.
-    for _ in range(2):
-        holder = None if claimed is None else store.agent_by_id(tx, claimed)
-        if holder is not None and holder.project_path != enrolment.path:
-            raise _copy_of(holder, enrolment.path)
-        existing = store.agent_by_path(tx, enrolment.path)
-        settled = settle(enrolment, existing, agent_id=claimed or agent_id, now=tx.now())
-        keep = store.insert_agent if existing is None else store.update_agent
-        if keep(tx, settled.agent):
-            return settled, existing
-    raise _busy(enrolment.path)
+    existing = store.agent_by_path(tx, enrolment.path, hosts)
+    if existing is not None:
+        existing = store.hold_agent(tx, existing.id)
+    holder = None if claimed is None else store.agent_by_id(tx, claimed)
+    if holder is not None and (holder.project_path != enrolment.path or not hosts.is_here(holder)):
+        raise _copy_of(holder, enrolment.path)
+    settled = settle(enrolment, existing, agent_id=claimed or agent_id, host=hosts.own, now=tx.now())
+    if existing is None:
+        is_stored = store.insert_agent(tx, settled.agent)
+    else:
+        is_stored = store.put_at(tx, existing, enrolment.path, hosts.own) and store.update_agent(
+            tx, settled.agent
+        )
+    if not is_stored:  # Removed in between, or its id given to another folder.
+        raise _busy(enrolment.path)
+    return settled, existing
 
 
 def _claimed_id(manifest: Manifest | None) -> str | None:
@@ -320,6 +371,13 @@ def _required(source: Source, agent_id: str) -> Agent:
     return agent
 
 
+def _held(tx: Transaction, agent_id: str) -> Agent:
+    agent = store.hold_agent(tx, agent_id)
+    if agent is None:
+        raise _not_found(agent_id)
+    return agent
+
+
 def _not_found(agent_id: str) -> DorkError:
     return DorkError(
         ErrorCode.AGENT_NOT_FOUND,
@@ -331,12 +389,17 @@ def _not_found(agent_id: str) -> DorkError:
 def _copy_of(holder: Agent, path: Path) -> DorkError:
     return DorkError(
         ErrorCode.AGENT_EXISTS,
-        f"{path} looks like a copy of {holder.name!r}, which is registered at {holder.project_path}: "
+        f"{path} looks like a copy of {holder.name!r}, which is registered at {_place(holder, path)}: "
         f"both manifests say they are {holder.id}.",
         hint=f"If it is an agent of its own, delete `id` from {manifest_path(path)} and register again. "
         f"If the folder was moved: dorkos mesh move {holder.id} {path}",
         details={"agentId": holder.id, "path": str(holder.project_path)},
     )
+
+
+def _place(agent: Agent, path: Path) -> str:
+    """Where an agent lies; the machine is named where the path alone would not tell it from `path`."""
+    return f"{agent.project_path}" + (f" on {agent.host}" if agent.project_path == path else "")
 
 
 def _taken(holder: Agent) -> DorkError:

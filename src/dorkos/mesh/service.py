@@ -22,6 +22,7 @@ from dorkos.mesh.discovery import DEFAULT_LIMITS, Limits
 from dorkos.mesh.explorer import Explorer
 from dorkos.mesh.folders import Folders
 from dorkos.mesh.health import Thresholds
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import (
     AccessRules,
     AgentSchedules,
@@ -39,7 +40,6 @@ from dorkos.mesh.registry import AgentRegistry
 from dorkos.mesh.sightings import Sighting, Sightings, record
 from dorkos.mesh.strategies.order import STRATEGIES
 from dorkos.mesh.strategies.protocol import Strategy
-from dorkos.node import Node
 from dorkos.settings import MeshSettings
 
 
@@ -65,7 +65,7 @@ class MeshService:
         settings: MeshSettings,
         boundary: Boundary,
         *,
-        node: Node,
+        hosts: Hosts,
         feed: EventFeed,
         budgets: CallBudgets,
         ports: Ports,
@@ -78,9 +78,16 @@ class MeshService:
         self._projects = Projects(boundary, strategies)
         self._questions = ports.questions
         self.budgets = budgets
-        copies = Copies()
+        copies = Copies(database, hosts)
         self.explorer = Explorer(
-            database, clock, settings, boundary, strategies=strategies, limits=limits, copies=copies
+            database,
+            clock,
+            settings,
+            boundary,
+            strategies=strategies,
+            limits=limits,
+            hosts=hosts,
+            copies=copies,
         )
         self.registry = AgentRegistry(
             database,
@@ -89,12 +96,14 @@ class MeshService:
             mailboxes=ports.mailboxes,
             schedules=ports.schedules,
             rules=ports.rules,
+            hosts=hosts,
+            copies=copies,
             token_lifetime=timedelta(days=settings.token_days),
         )
         self.denials = DenialList(database, boundary, ports.mailboxes)
         folders = Folders(self._projects)
         self.reconciler = Reconciler(
-            database, clock, settings, folders, self.registry, mailboxes=ports.mailboxes, node=node
+            database, clock, settings, folders, self.registry, mailboxes=ports.mailboxes, hosts=hosts
         )
         self.sightings = Sightings(database, feed, clock)
         self.observatory = Observatory(
@@ -103,6 +112,7 @@ class MeshService:
             Thresholds.of(settings),
             budgets=budgets,
             folders=folders,
+            hosts=hosts,
             copies=copies,
             work=ports.work,
             rules=ports.rules,

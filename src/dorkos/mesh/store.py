@@ -19,6 +19,7 @@ from dorkos.db.schema.mesh import agents
 from dorkos.db.types import Instant, to_json
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.mesh.claims import behavior_document, behavior_of, budget_document, budget_of
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import Agent, Looks, Source
 from dorkos.vocabulary import AgentRuntime, AgentStatus
 
@@ -98,16 +99,36 @@ def agent_by_id(source: Source, agent_id: str) -> Agent | None:
     return None if row is None else _agent(row)
 
 
-def agent_by_path(source: Source, path: Path) -> Agent | None:
-    """The agent at this real path."""
-    row = source.execute(sa.select(*_COLUMNS).where(agents.c.project_path == str(path))).one_or_none()
+def hold_agent(tx: Transaction, agent_id: str) -> Agent | None:
+    """The same, as it stays until the change ends: whoever stores a whole row of what was read here must
+    not take back what another change stored in between. (SQLite has one writer, and knows no such lock.)"""
+    statement = sa.select(*_COLUMNS).where(agents.c.id == agent_id).with_for_update(key_share=True)
+    row = tx.execute(statement).one_or_none()
     return None if row is None else _agent(row)
 
 
-def registered_paths(source: Source) -> dict[str, str]:
-    """The ids of all agents by their paths."""
-    rows = source.execute(sa.select(agents.c.project_path, agents.c.id))
+def agent_by_path(source: Source, path: Path, hosts: Hosts) -> Agent | None:
+    """The agent at this real path of this machine."""
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(agents.c.project_path == str(path), hosts.lies_here())
+        # A database of one machine may hold rows that came from several.
+        .order_by(sa.case((agents.c.host == hosts.own, 0), else_=1), agents.c.id)
+        .limit(1)
+    )
+    row = source.execute(statement).one_or_none()
+    return None if row is None else _agent(row)
+
+
+def registered_paths(source: Source, hosts: Hosts) -> dict[str, str]:
+    """The ids of the agents on this machine, by their paths."""
+    rows = source.execute(sa.select(agents.c.project_path, agents.c.id).where(hosts.lies_here()))
     return {row.project_path: row.id for row in rows}
+
+
+def registered_ids(source: Source) -> set[str]:
+    """The ids of all agents, on whichever machine."""
+    return set(source.execute(sa.select(agents.c.id)).scalars())
 
 
 def insert_agent(tx: Transaction, agent: Agent) -> bool:
@@ -134,17 +155,37 @@ def delete_agent(tx: Transaction, agent_id: str) -> bool:
     return tx.execute(statement).one_or_none() is not None
 
 
-def move_agent(tx: Transaction, agent: Agent, *, before: Path) -> bool:
-    """Store an agent at another path; False if it is not at `before` any more, or the new path is taken."""
-    place = str(agent.project_path)
-    taken = sa.exists().where(agents.alias().c.project_path == place)
+def move_agent(tx: Transaction, agent: Agent, *, before: Agent) -> bool:
+    """Store an agent at another place; False if it is not where it was any more, or the place is taken."""
+    moved = put_at(tx, before, agent.project_path, agent.host)
+    return moved and update_agent(tx, agent)
+
+
+def put_at(tx: Transaction, agent: Agent, path: Path, host: str) -> bool:
+    """Store where an agent lies; False if it is not where it was any more, or another is there."""
+    other = agents.alias()
+    taken = sa.exists().where(other.c.project_path == str(path), other.c.host == host, other.c.id != agent.id)
     statement = (
         sa.update(agents)
-        .where(agents.c.id == agent.id, agents.c.project_path == str(before), ~taken)
-        .values(project_path=place)
+        .where(
+            agents.c.id == agent.id,
+            agents.c.project_path == str(agent.project_path),
+            agents.c.host == agent.host,
+            ~taken,
+        )
+        .values(project_path=str(path), host=host)
     )
-    moved = tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
-    return moved and update_agent(tx, agent)
+    return tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
+
+
+def set_manifest_hash(tx: Transaction, agent: Agent, written: str) -> bool:
+    """Store which file says now what is registered; False if another became that file since it was read."""
+    statement = (
+        sa.update(agents)
+        .where(agents.c.id == agent.id, agents.c.manifest_hash.is_not_distinct_from(agent.manifest_hash))
+        .values(manifest_hash=written)
+    )
+    return tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
 
 
 def set_status(
@@ -165,13 +206,18 @@ def all_agents(source: Source) -> list[Agent]:
     return [_agent(row) for row in rows]
 
 
-def agents_below(source: Source, path: str) -> list[Agent]:
-    """The agents at a real path and below it, by id."""
+def agents_below(tx: Transaction, path: str) -> list[Agent]:
+    """The agents at a real path and below it, on any machine, by id; as they stay until the change ends."""
     prefix = path.rstrip("/") + "/"
     # Not LIKE: it would ignore case on SQLite, and `_` and `%` may stand in a path.
     below = sa.func.substr(agents.c.project_path, 1, len(prefix)) == prefix
-    statement = sa.select(*_COLUMNS).where(sa.or_(agents.c.project_path == path, below)).order_by(agents.c.id)
-    return [_agent(row) for row in source.execute(statement)]
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(sa.or_(agents.c.project_path == path, below))
+        .order_by(agents.c.id)
+        .with_for_update(key_share=True)
+    )
+    return [_agent(row) for row in tx.execute(statement)]
 
 
 def agents_in(source: Source, namespace: str) -> int:
@@ -269,6 +315,7 @@ def _columns(agent: Agent) -> dict[str, object]:
         "color": agent.looks.color,
         "icon": agent.looks.icon,
         "unreachable_since": agent.unreachable_since,
+        "host": agent.host,
     }
 
 
@@ -295,6 +342,7 @@ def _agent(row: sa.Row[Any]) -> Agent:
         budget=budget_of(row.budget_json),
         looks=Looks(row.persona, row.persona_enabled, row.color, row.icon),
         unreachable_since=row.unreachable_since,
+        host=row.host,
     )
 
 

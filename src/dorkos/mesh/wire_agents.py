@@ -160,7 +160,8 @@ class BudgetAnswer(Wire):
 
 
 class AgentAnswer(Wire):
-    """A registered agent. `projectPath` and `scanRoot` are null for whoever may not see paths."""
+    """A registered agent. `host` is the machine on which `projectPath` lies, null until a server there
+    has seen it. Both, and `scanRoot`, are null for whoever may not see paths."""
 
     id: str
     name: str
@@ -177,6 +178,7 @@ class AgentAnswer(Wire):
     icon: str | None
     namespace: str
     project_path: str | None
+    host: str | None
     scan_root: str | None
     subject: str
     status: AgentStatus
@@ -250,6 +252,7 @@ def show_agent(agent: Agent, budgets: CallBudgets, *, paths: bool = True) -> Age
         icon=agent.looks.icon,
         namespace=agent.namespace,
         project_path=str(agent.project_path) if paths else None,
+        host=(agent.host or None) if paths else None,
         scan_root=agent.scan_root if paths else None,
         subject=agent.subject,
         status=agent.status,

@@ -129,8 +129,8 @@ class ManifestAnswer(Wire):
 
 
 class InspectAnswer(Wire):
-    """All that is known of one agent. `duplicates` are other folders that claim to be it, as discoveries of
-    this server have seen them; none of them is ever adopted."""
+    """All that is known of one agent. `duplicates` are other folders that were seen to claim to be it; none
+    of them is ever adopted. One on another machine is written `host:path`."""
 
     agent: ObservedAnswer
     health: HealthAnswer
@@ -238,9 +238,11 @@ class TokenAnswer(Wire):
 
 class ReconciledAnswer(Wire):
     """What one look at every agent's folder found, by the ids of agents. `waiting`: something in the
-    manifest waits for a person. `problems`: what could not be told."""
+    manifest waits for a person. `elsewhere`: how many lie on other machines, and are looked at there.
+    `problems`: what could not be told."""
 
     looked_at: int
+    elsewhere: int
     unreachable: list[str]
     archived: list[str]
     returned: list[str]
@@ -302,7 +304,7 @@ def show_inspection(found: Inspection, budgets: CallBudgets) -> InspectAnswer:
             taken_over=dict(found.manifest.taken),
             waiting=dict(found.manifest.waiting),
         ),
-        duplicates=[str(path) for path in found.copies],
+        duplicates=list(found.copies),
     )
 
 
@@ -350,6 +352,7 @@ def show_reconciled(done: Reconciled) -> ReconciledAnswer:
     """A look at every folder as it is answered."""
     return ReconciledAnswer(
         looked_at=done.looked_at,
+        elsewhere=done.elsewhere,
         unreachable=done.unreachable,
         archived=done.archived,
         returned=done.returned,

@@ -3,7 +3,8 @@
 A run waits until its `available_at`; while another run of its schedule is at work, unless the schedule lets
 runs overlap, and then while `max_active` are; and while its agent has as many at work as the setting allows.
 Of those that may start, the oldest is first. Later attempts come after earlier ones by themselves: they are
-queued only when the one before them has ended.
+queued only when the one before them has ended. And where servers of several machines share a database, the
+run of an agent waits for a server of the machine on which the agent lies.
 
 What is counted stays as it was counted: only one server at a time chooses. SQLite has one writer anyway; on
 PostgreSQL an advisory lock is held until the transaction ends. Runs that end meanwhile only make room.
@@ -17,44 +18,33 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
 
+from dorkos.db.advisory import Turn, take
 from dorkos.db.database import Transaction
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.pulse import runs
 from dorkos.vocabulary import OverlapPolicy, RunState
 
-# Arbitrary and ours. Those before are the locks of the events, of migrations and of the fleet's mode.
-_LOCK = 0x444F524B_0004
 _PAGE = 50
 
 _R, _S = pulse_runs.c, pulse_schedules.c
 
 
-class _Alone(sa.ColumnElement[Any]):
-    """The advisory lock on PostgreSQL; nothing on SQLite."""
+def choose(
+    tx: Transaction, *, limit: int, per_agent: int | None, here: sa.ColumnElement[bool] | None = None
+) -> list[str]:
+    """The ids of up to `limit` runs that may start now, oldest first. They are locked where that matters.
 
-    inherit_cache = True
-
-
-@compiles(_Alone)
-def _no_lock(_lock: _Alone, _compiler: Any, **_options: Any) -> str:
-    return "NULL"
-
-
-@compiles(_Alone, "postgresql")
-def _postgres_lock(_lock: _Alone, _compiler: Any, **_options: Any) -> str:
-    return f"pg_advisory_xact_lock({_LOCK})"
-
-
-def choose(tx: Transaction, *, limit: int, per_agent: int | None) -> list[str]:
-    """The ids of up to `limit` runs that may start now, oldest first. They are locked where that matters."""
-    tx.execute(sa.select(_Alone().label("locked")))
+    `here` is what holds for the runs of agents that lie on this machine, and for runs of no agent.
+    """
+    take(tx, Turn.RUNS_ARE_CHOSEN)
     work = _AtWork(tx, per_agent)
     chosen: list[str] = []
     after: tuple[datetime, str] | None = None
     while len(chosen) < limit:
-        page = tx.execute(_waiting(tx.now(), after, full=work.full_schedules, busy=work.full_agents)).all()
+        page = tx.execute(
+            _waiting(tx.now(), after, here, full=work.full_schedules, busy=work.full_agents)
+        ).all()
         chosen += [row.id for row in page if len(chosen) < limit and work.takes(row)]
         if len(page) < _PAGE:
             break
@@ -106,7 +96,12 @@ class _AtWork:
 
 
 def _waiting(
-    now: datetime, after: tuple[datetime, str] | None, *, full: Sequence[str], busy: Sequence[str]
+    now: datetime,
+    after: tuple[datetime, str] | None,
+    here: sa.ColumnElement[bool] | None,
+    *,
+    full: Sequence[str],
+    busy: Sequence[str],
 ) -> sa.Select[Any]:
     statement = (
         sa.select(_R.id, _R.created_at, _R.schedule_id, _R.agent_id, _S.overlap, _S.max_active)
@@ -121,6 +116,8 @@ def _waiting(
         # One that is just being cancelled is passed over.
         .with_for_update(skip_locked=True, of=pulse_runs)
     )
+    if here is not None:
+        statement = statement.where(sa.or_(_R.agent_id.is_(None), here))
     if full:
         statement = statement.where(sa.or_(_R.schedule_id.is_(None), _R.schedule_id.not_in(full)))
     if busy:

@@ -81,7 +81,9 @@ def claim(
     if not gate(tx).starts:
         return []
     now = tx.now()
-    chosen = claims.choose(tx, limit=len(offers), per_agent=per_agent)
+    chosen = claims.choose(
+        tx, limit=len(offers), per_agent=per_agent, here=agents.is_here(pulse_runs.c.agent_id)
+    )
     found = []
     for run_id, offer in zip(chosen, offers, strict=False):
         taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents, runtimes=runtimes)

@@ -339,6 +339,10 @@ class AgentDirectory(Protocol):
         """The agent, or None if it is not registered."""
         ...
 
+    def is_here(self, agent_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool] | None:
+        """What holds for the ids of agents that lie on this machine; None if all do."""
+        ...
+
 
 class DeliverySettler(Protocol):
     """Port to Relay: the message that started a run is settled in the commit that ends the run."""
