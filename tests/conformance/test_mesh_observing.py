@@ -292,6 +292,21 @@ async def test_an_agent_sees_its_namespace_and_whom_it_may_send_to(fleet: Fleet)
     assert (await observatory.status(eyes)).by_project == {}
 
 
+async def test_an_agent_is_held_against_the_rules_of_its_own_sending_only(fleet: Fleet) -> None:
+    """However many namespaces have rules: else a list of ten thousand agents would take a minute."""
+    for number in range(12):
+        await join(fleet, f"other{number}", f"other{number}")
+    ada = await join(fleet, "ada", "a")
+
+    mine = await fleet.db.read(lambda connection: fleet.rules.rules_of(connection, ada.subject))
+
+    assert len(await fleet.db.read(fleet.rules.rules)) == 26
+    assert {rule.managed_by for rule in mine} == {"namespace:a"}
+    assert await fleet.mesh.observatory.within(fleet.mesh.observatory.viewer(speaking(ada))) == frozenset(
+        {"a"}
+    )
+
+
 async def test_an_agent_cannot_borrow_the_eyes_of_others(fleet: Fleet) -> None:
     """It sees as itself, whatever it asks for; a person may look through anybody's."""
     ada = await join(fleet, "ada", "a")

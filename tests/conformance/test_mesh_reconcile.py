@@ -303,13 +303,13 @@ async def test_a_change_whose_file_could_not_be_written_is_not_taken_back(
         patched.setattr(os, "fsync", full_disk)
         again = await fleet.register(project, name="By hand", runtime=AgentRuntime.CODEX)
         assert "No space left" in (again.manifest_problem or "")
-        assert await look(fleet) == Reconciled(looked_at=1)
+        assert [problem.reason for problem in (await look(fleet)).problems] == [again.manifest_problem]
         assert (await scout(fleet)).name == "By hand"
         edit = AgentEdit(name="Edited", max_calls_per_hour=3)
         edited = await fleet.mesh.registry.update(A_ULID, edit, actor=ACTOR)
         assert "No space left" in (edited.manifest_problem or "")
 
-    assert await look(fleet) == Reconciled(looked_at=1)
+        assert len((await look(fleet)).problems) == 1
     stored = await scout(fleet)
     assert (stored.name, stored.runtime, stored.budget.max_calls_per_hour) == (
         "Edited",
@@ -319,9 +319,13 @@ async def test_a_change_whose_file_could_not_be_written_is_not_taken_back(
     assert manifest_of(project)["name"] == "Scout"
     assert sorted(path.name for path in (project / ".dork").iterdir()) == ["agent.json"]
 
-    edited = await fleet.mesh.registry.update(A_ULID, AgentEdit(name="At last"), actor=ACTOR)
-    assert edited.manifest_problem is None
-    assert manifest_of(project)["name"] == "At last"
+    # As soon as the disk lets it: the file follows the row.
+    assert await look(fleet) == Reconciled(looked_at=1)
+    assert (manifest_of(project)["name"], manifest_of(project)["budget"]) == (
+        "Edited",
+        {"maxCallsPerHour": 3},
+    )
+    assert await look(fleet) == Reconciled(looked_at=1)
     assert (await scout(fleet)).manifest_hash == hash_of(manifest_path(project).read_bytes())
 
 

@@ -108,6 +108,19 @@ def test_a_new_manifest_is_written_whole(tmp_path: Path) -> None:
     assert [path.name for path in (project / ".dork").iterdir()] == ["agent.json"]
 
 
+def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+    """By the next one, which is alone at work under the lock; nothing else in the folder is touched."""
+    project = make_project(tmp_path / "project", {})
+    manifest_path(project).unlink()
+    left, kept = project / ".dork" / ".agent-0123456789abcdef.tmp", project / ".dork" / ".agent-mine.tmp"
+    left.touch()
+    kept.touch()
+
+    write_manifest(project, DATA, replaces=None)
+
+    assert sorted((project / ".dork").iterdir()) == sorted([kept, manifest_path(project)])
+
+
 def test_a_rewrite_keeps_the_mode_and_replaces_the_file(tmp_path: Path) -> None:
     """Whoever has the old file open goes on reading the old text."""
     project = make_project(tmp_path / "project", SCOUT)

@@ -26,6 +26,7 @@ WRONG: list[dict[str, object]] = [
     {"namespace": "n" * 65}, {"persona": "p" * 4001}, {"personaEnabled": 1},
     {"color": "c" * 101}, {"icon": "\u009b"}, {"entrypoint": []}, {"entrypoint": [""]},
     {"entrypoint": "./agent"}, {"entrypoint": ["x"] * 101}, {"version": 2}, {"version": ""},
+    {"name": "\u202egnp"}, {"name": "a\u2028b"}, {"capabilities": ["\u2066x"]}, {"color": "\u2069"},
     {"registeredBy": ""}, {"registeredAt": 5}, {"schemaVersion": 0}, {"schemaVersion": "1"},
 ]  # fmt: skip
 

@@ -171,11 +171,15 @@ async def test_an_agent_is_shown_what_it_may_reach_and_no_paths(
     assert str(fleet.root) not in listed.text
     found = await client.get(f"{AGENTS}?capability=&text=MATE", headers=headers)
     assert [each["id"] for each in found.json()["agents"]] == [mate["id"]]
+    guess = await client.get(AGENTS, params={"text": str(fleet.root)}, headers=headers)
+    assert guess.json()["agents"] == []  # Nor can a path be guessed by seeking parts of it.
     counts = (await client.get("/api/mesh/status", headers=headers)).json()
     assert (counts["totalAgents"], counts["byProject"]) == (2, {})
     for path in ("", "/health", "/access"):
         gone = await client.get(f"{AGENTS}/{two['id']}{path}", headers=headers)
         assert (gone.status_code, gone.json()["code"]) == (404, "agent_not_found")
+    sign = await client.post(f"{AGENTS}/{two['id']}/heartbeat", json={}, headers=headers)
+    assert (sign.status_code, sign.json()["code"]) == (404, "agent_not_found")
     other = await client.get("/api/mesh/topology?namespace=b", headers=headers)
     assert (other.status_code, other.json()["code"]) == (403, "forbidden")
     for method, path in (

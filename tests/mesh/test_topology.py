@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dorkos.ids import new_id
 from dorkos.mesh.model import AccessRule, Agent, Traffic
-from dorkos.mesh.topology import EdgeKind, Topology, Viewer, topology, viewer_of
+from dorkos.mesh.topology import MOST, EdgeKind, Topology, Viewer, namespaces_within, topology, viewer_of
 from dorkos.ports.rules import NamespaceRules
 from dorkos.vocabulary import AgentRuntime, AgentStatus, RuleAction
 
@@ -78,6 +78,30 @@ def test_everybody_is_seen_through_all_eyes_and_rules_with_them() -> None:
     assert names(found) == {"a": ["a1", "a2"], "b": ["b1"], "c": ["c1"]}
     assert [(each.source, each.target, each.action) for each in found.rules] == [("a", "b", RuleAction.ALLOW)]
     assert len([edge for edge in found.edges if edge.kind is EdgeKind.RULE]) == 7
+
+
+def test_of_thousands_the_first_are_shown_and_the_rest_is_counted() -> None:
+    """Agents, rules and traffic each: a view stays of a size that somebody can look at."""
+    many = [agent("a", "x") for _ in range(MOST)] + [B1]
+    rules = [rule("relay.agent.a.*", "relay.agent.b.*", RuleAction.ALLOW, 50) for _ in range(MOST + 1)]
+    sent = [Traffic("relay.human.x", f"relay.human.{n}", 1, 0, NOW) for n in range(MOST + 1)]
+
+    whole = topology(many[1:], rules[1:], sent[1:], EVERYTHING, lambda _sender, _recipient: True)
+    assert (len(whole.edges), whole.truncated) == (2 * MOST, False)
+    found = topology(many, rules, sent, EVERYTHING, lambda _sender, _recipient: True)
+
+    assert [(each.name, each.count, len(each.agents)) for each in found.namespaces] == [("a", MOST, MOST)]
+    assert (len(found.rules), len(found.edges), found.truncated) == (MOST, 2 * MOST, True)
+
+
+def test_a_search_is_narrowed_to_namespaces_that_hold_all_that_is_seen() -> None:
+    """As far as the rules of the viewer's own sending name them; a wide one narrows nothing."""
+    wide = rule("relay.agent.a.*", "relay.agent.>", RuleAction.ALLOW, 1)
+
+    assert namespaces_within(EVERYTHING, []) is None
+    assert namespaces_within(viewer_of("a"), []) == frozenset({"a"})
+    assert namespaces_within(viewer_of("a"), [*defaults("a"), ALLOW_A_B]) == frozenset({"a", "b"})
+    assert namespaces_within(viewer_of("a"), [*defaults("a"), wide]) is None
 
 
 def test_a_namespace_sees_itself_and_whom_it_may_send_to() -> None:

@@ -29,6 +29,8 @@ SCHEMA_VERSION = 1
 _MAX_DEPTH = 64
 _MAX_ARGV = 8192
 _MAX_INTEGER = 2**53 - 1
+_CONTROLS = ("Cc", "Zl", "Zp")
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class ResponseMode(StrEnum):
@@ -41,8 +43,9 @@ class ResponseMode(StrEnum):
 
 
 def _without_controls(text: str) -> str:
-    # Names end up in terminals and logs, where an escape sequence would act instead of being shown.
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    # Names end up in terminals and logs, where an escape sequence would act instead of being shown, a line
+    # separator would begin a line of its own, and a change of direction would turn round what stands beside.
+    if any(unicodedata.category(character) in _CONTROLS or character in _TURNS for character in text):
         raise ValueError("must not hold control characters")
     return text
 
@@ -267,19 +270,36 @@ def _json_object(data: bytes) -> dict[str, object]:
     except UnicodeDecodeError as fault:
         raise ValueError("is not UTF-8") from fault
     try:
-        document: object = json.loads(text)
+        document: object = json.loads(text, object_pairs_hook=_each_once)
     except RecursionError as fault:
         raise ValueError(f"is nested deeper than {_MAX_DEPTH} levels") from fault
-    except ValueError as fault:
+    except json.JSONDecodeError as fault:
         raise ValueError(f"is not JSON: {fault}") from fault
+    except _TwiceError:
+        raise
+    except ValueError as fault:  # Python gives up on the longest numbers before anybody can look at them.
+        raise ValueError("cannot be stored: A number is beyond 64 bits") from fault
     if not isinstance(document, dict):
         raise ValueError("is not a JSON object")  # All reasons are one kind of error here.
     _check_depth(document)
     try:
         check_storable(document)
     except DorkError as fault:
-        raise ValueError(f"cannot be stored: {fault.message}") from fault
+        raise ValueError(f"cannot be stored: {fault.message.rstrip('.')}") from fault
     return document
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in one object, so nobody can tell which of them is meant."""
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(f"says `{key[:60]}` twice")
+        found[key] = value
+    return found
 
 
 def _check_depth(document: object) -> None:
@@ -303,10 +323,22 @@ def _version_note(document: Mapping[str, object]) -> str:
     return ""
 
 
+# Where the words of the validator are those of a programmer.
+_SAID = {
+    "model_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+}
+
+
 def _first_problem(fault: ValidationError) -> str:
     problem = fault.errors(include_url=False)[0]
+    if problem["type"] == "too_long":
+        problem["msg"] = f"must not be longer than {problem['ctx']['max_length']}"
     where = ".".join(str(part) for part in problem["loc"])
-    said = problem["msg"].removeprefix("Value error, ")
+    said = _SAID.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"has no `{where}`"
     if problem["type"] == "enum":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dorkos.mesh.manifest_lock import locked
 from dorkos.mesh.untrusted import UnreadableFileError, read_file, real_path
 
 _MODE = 0o644
+_TEMPORARY = re.compile(r"\.agent-[0-9a-f]{16}\.tmp")
 # A write takes milliseconds; whoever holds the lock for longer hangs on its disk.
 _LOCKED_WITHIN_S = 5.0
 
@@ -66,8 +68,10 @@ def write_manifest(project: Path, data: bytes, *, replaces: str | None) -> None:
         path = real_path(manifest_path(project), within=project)
         is_new_folder = not path.parent.exists()
         path.parent.mkdir(exist_ok=True)
-        with locked(path.parent, within_s=_LOCKED_WITHIN_S):
+        with locked(path.parent, within_s=_LOCKED_WITHIN_S) as is_alone:
             _refuse_if_changed(project, replaces)
+            if is_alone:
+                _remove_leftovers(path.parent)
             _replace(path, data)
         if is_new_folder:
             _sync_folder(path.parent.parent)
@@ -93,6 +97,14 @@ def _refuse_unwritable(manifest: Manifest | NoManifest | InvalidManifest, which:
         raise ManifestNotWrittenError(
             f"{which} is of version {manifest.schema_version}, and this DorkOS writes {SCHEMA_VERSION}"
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Take away what a writer left that was killed: whoever holds the lock is the only one at work."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _replace(path: Path, data: bytes) -> None:

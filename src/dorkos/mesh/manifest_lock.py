@@ -16,8 +16,8 @@ _UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EN
 
 
 @contextmanager
-def locked(folder: Path, *, within_s: float) -> Iterator[None]:
-    """Hold the lock of `folder`, which must exist.
+def locked(folder: Path, *, within_s: float) -> Iterator[bool]:
+    """Hold the lock of `folder`, which must exist; whether it is really held.
 
     It is a lock on the directory itself: no file is left in the project, and it ends with its holder.
     Raises TimeoutError if somebody holds it for longer than `within_s` seconds. Where the file system has
@@ -25,13 +25,12 @@ def locked(folder: Path, *, within_s: float) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _take(descriptor, time.monotonic() + within_s)
-        yield
+        yield _take(descriptor, time.monotonic() + within_s)
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, deadline: float) -> None:
+def _take(descriptor: int, deadline: float) -> bool:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +40,7 @@ def _take(descriptor: int, deadline: float) -> None:
             time.sleep(_RETRY_S)
         except OSError as fault:
             if fault.errno in _UNSUPPORTED:
-                return
+                return False
             raise
         else:
-            return
+            return True

@@ -16,7 +16,7 @@ from dorkos.mesh.manifest import SCHEMA_VERSION, ManifestDocument
 
 PUBLISHED = Path(__file__).parent / "agent.schema.json"
 
-_NO_CONTROLS = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+_NO_CONTROLS = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]*$"
 # The same, and not blank.
 _ONE_LINE = f"^(?=.*\\S){_NO_CONTROLS[1:]}"
 

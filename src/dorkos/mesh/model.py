@@ -256,6 +256,10 @@ class AccessRules(Protocol):
         """All rules, in the order in which they decide."""
         ...
 
+    def rules_of(self, source: Source, sender: str) -> list[AccessRule]:
+        """Those that can decide about what `sender` sends, in the order in which they decide."""
+        ...
+
     def may_send(self, rules: list[AccessRule], sender: str, recipient: str) -> bool:
         """Whether these rules let `sender` publish to `recipient`. Pure."""
         ...

@@ -21,7 +21,16 @@ from dorkos.mesh.folders import Folders
 from dorkos.mesh.health import Health, Thresholds, health
 from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import AccessRules, Agent, AgentWork, Denial, ObservedTraffic, Source, Work
-from dorkos.mesh.topology import EVERYBODY, MaySend, Topology, Viewer, topology, viewer_of, visible
+from dorkos.mesh.topology import (
+    EVERYBODY,
+    MaySend,
+    Topology,
+    Viewer,
+    namespaces_within,
+    topology,
+    viewer_of,
+    visible,
+)
 from dorkos.node import AWAY_AFTER, hosts_at_work
 from dorkos.vocabulary import HealthState, Scope
 
@@ -116,6 +125,16 @@ class Observatory:
             )
         return Viewer(own, caller.subject)
 
+    async def within(self, viewer: Viewer) -> frozenset[str] | None:
+        """Namespaces that hold all that the viewer may see, so that no others need be looked at; None if
+        they may be any."""
+        return await self._database.read(lambda connection: self._within(connection, viewer))
+
+    def _within(self, source: Source, viewer: Viewer) -> frozenset[str] | None:
+        if viewer.sees_all:
+            return None
+        return namespaces_within(viewer, self._rules.rules_of(source, viewer.subject))
+
     def filter(
         self, source: Source, viewer: Viewer, state: HealthState | None, agents: list[Agent]
     ) -> list[Agent]:
@@ -139,7 +158,7 @@ class Observatory:
         def query(connection: Source) -> list[Observed]:
             agent = self._one(connection, agent_id, viewer).agent
             eyes = Viewer(agent.namespace, agent.subject)
-            others = [other for other in store.all_agents(connection) if other.id != agent_id]
+            others = [other for other in self._agents_before(connection, eyes) if other.id != agent_id]
             both = visible(others, eyes, self._may_send(connection, eyes))
             seen = visible(both, viewer, self._may_send(connection, viewer))
             return self._observe(connection, seen)
@@ -187,7 +206,7 @@ class Observatory:
         """How many agents there are, of those that the viewer may see."""
 
         def query(connection: Source) -> MeshStatus:
-            agents = store.all_agents(connection)
+            agents = self._agents_before(connection, viewer)
             seen = self._observe(connection, visible(agents, viewer, self._may_send(connection, viewer)))
             return MeshStatus(
                 len(seen),
@@ -204,7 +223,9 @@ class Observatory:
 
         def query(connection: Source) -> View:
             agents = sorted(
-                store.all_agents(connection), key=lambda each: (each.registered_at, each.id), reverse=True
+                self._agents_before(connection, viewer),
+                key=lambda each: (each.registered_at, each.id),
+                reverse=True,
             )
             rules = self._rules.rules(connection)
             view = topology(
@@ -212,7 +233,7 @@ class Observatory:
                 rules,
                 self._traffic.traffic(connection, since=since),
                 viewer,
-                partial(self._rules.may_send, rules),
+                self._may_send(connection, viewer),
             )
             seen = [agent for namespace in view.namespaces for agent in namespace.agents]
             observed = {each.agent.id: each for each in self._observe(connection, seen)}
@@ -234,7 +255,11 @@ class Observatory:
     def _may_send(self, source: Source, viewer: Viewer) -> MaySend:
         if viewer.sees_all:
             return _anybody
-        return partial(self._rules.may_send, self._rules.rules(source))
+        return partial(self._rules.may_send, self._rules.rules_of(source, viewer.subject))
+
+    def _agents_before(self, source: Source, viewer: Viewer) -> list[Agent]:
+        """The agents among which are all that the viewer may see, by id."""
+        return store.all_agents(source, namespaces=self._within(source, viewer))
 
     def _observe(self, source: Source, agents: Iterable[Agent]) -> list[Observed]:
         listed = list(agents)

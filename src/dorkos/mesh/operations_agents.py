@@ -45,12 +45,15 @@ async def _register(mesh: MeshService, caller: Caller, asked: RegisterInput) -> 
 
 async def _list(mesh: MeshService, caller: Caller, asked: ListInput) -> AgentsAnswer:
     viewer = mesh.observatory.viewer(caller, asked.caller_namespace)
+    asked_for = None if asked.namespace is None else frozenset({asked.namespace})
+    within = await mesh.observatory.within(viewer)
     wanted = Wanted(
         runtime=asked.runtime,
         status=asked.status,
         capability=asked.capability,
-        namespaces=None if asked.namespace is None else frozenset({asked.namespace}),
+        namespaces=within if asked_for is None else asked_for if within is None else asked_for & within,
         text=asked.text,
+        in_paths=sees_paths(caller),
     )
     agents, cursor = await mesh.registry.list(
         wanted,

@@ -22,7 +22,9 @@ from dorkos.mesh.drift import ManifestState, drift, taken_over
 from dorkos.mesh.folders import Folders, Look, Presence
 from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest import Manifest
+from dorkos.mesh.manifest_writing import follow_row
 from dorkos.mesh.model import Agent, Mailboxes, Problem, Source
+from dorkos.mesh.rewriting import full_manifest
 from dorkos.mesh.standing import put, standing
 from dorkos.node import hosts_at_work
 from dorkos.settings import MeshSettings
@@ -70,6 +72,7 @@ class Reconciler(Loop):
     | the folder cannot be read          | nothing but a problem in the report: that is not absence      |
     | a manifest edited by hand          | see `drift`; what waits for a person is told once             |
     | a manifest that is invalid or gone | nothing but a problem in the report                           |
+    | one that could not be written yet  | writes it                                                     |
 
     One agent that cannot be dealt with holds up no other. Where it is not known on which machine an agent
     lies, the machine on which its folder is seen is taken down; while servers of other hosts share the
@@ -192,6 +195,7 @@ class Reconciler(Loop):
     async def _compare(self, agent: Agent, look: Look, done: Reconciled) -> None:
         found = look.found
         if isinstance(found, Manifest) and found.hash == agent.manifest_hash:
+            await self._complete(agent, found, done)
             return
         if found is None:
             return
@@ -227,6 +231,15 @@ class Reconciler(Loop):
             done.updated.append(agent.id)
         if is_news:
             self._told[agent.id] = found.hash
+
+    async def _complete(self, agent: Agent, found: Manifest, done: Reconciled) -> None:
+        """Write what the registry says and the file does not, because a crash or the disk came between."""
+        data = None if found.is_newer else full_manifest(agent, found)
+        if data is None:
+            return
+        _, problem = await follow_row(self._database, agent, data, found, vouches=True)
+        if problem is not None:
+            done.problems.append(Problem(str(agent.project_path), problem))
 
     def _is_shared(self, connection: sa.Connection) -> bool:
         """Whether servers of other hosts may be at work on this database."""

@@ -27,8 +27,9 @@ from dorkos.mesh.copies import Copies
 from dorkos.mesh.denials import refuse_denied
 from dorkos.mesh.editing import AgentEdit, Edited, edit
 from dorkos.mesh.hosts import Hosts
-from dorkos.mesh.manifest import InvalidManifest, Manifest, NoManifest, hash_of
-from dorkos.mesh.manifest_file import ManifestNotWrittenError, manifest_path, write_manifest
+from dorkos.mesh.manifest import InvalidManifest, Manifest, NoManifest
+from dorkos.mesh.manifest_file import manifest_path
+from dorkos.mesh.manifest_writing import follow_row
 from dorkos.mesh.model import AccessRules, Agent, AgentSchedules, Mailboxes, Source
 from dorkos.mesh.moving import refuse_from_afar, refuse_move
 from dorkos.mesh.projects import Projects
@@ -104,8 +105,8 @@ class AgentRegistry:
                 if refusal.code is ErrorCode.AGENT_EXISTS and (claimed := _claimed_id(enrolment.manifest)):
                     await self._copies.note(claimed, project)
                 raise
-            agent, problem = await self._write_manifest(
-                settled.agent, settled.manifest_data, enrolment.manifest, vouches=True
+            agent, problem = await follow_row(
+                self._database, settled.agent, settled.manifest_data, enrolment.manifest, vouches=True
             )
         return Registered(agent, problem, token.secret if is_new else None)
 
@@ -128,7 +129,7 @@ class AgentRegistry:
             if isinstance(found, InvalidManifest):
                 return Registered(made.agent, f"{found.path} {found.reason}")
             return Registered(
-                *await self._write_manifest(made.agent, made.data, manifest, vouches=made.vouches)
+                *await follow_row(self._database, made.agent, made.data, manifest, vouches=made.vouches)
             )
 
     async def move(self, agent_id: str, path: str, *, actor: str) -> Agent:
@@ -291,28 +292,6 @@ class AgentRegistry:
             return await asyncio.to_thread(self._projects.manifest_of, agent.project_path)
         reason = f"lies on the host {agent.host!r}, and is not written from here"
         return InvalidManifest(manifest_path(agent.project_path), reason)
-
-    async def _write_manifest(
-        self, agent: Agent, data: bytes | None, before: Manifest | None, *, vouches: bool
-    ) -> tuple[Agent, str | None]:
-        """The agent as it is stored then, and why its manifest could not be written, or None.
-
-        Its hash is stored only when the file is there. So an old file that could not be replaced is not
-        taken for one that somebody edited, which would take the change back.
-        """
-        if data is None:
-            return agent, None
-        try:
-            replaces = None if before is None else before.hash
-            await asyncio.to_thread(write_manifest, agent.project_path, data, replaces=replaces)
-        except ManifestNotWrittenError as fault:
-            return agent, fault.reason
-        written = replace(agent, manifest_hash=hash_of(data))
-        if vouches and await self._database.write(
-            lambda tx: store.set_manifest_hash(tx, agent, hash_of(data))
-        ):
-            return written, None
-        return agent, None
 
 
 def _store(

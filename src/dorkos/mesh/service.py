@@ -143,7 +143,7 @@ class MeshService:
     async def heartbeat(self, caller: Caller, agent_id: str, *, event: str) -> None:
         """Note that an agent says it is alive. Only it and a person may say so. Raises `forbidden` and
         `agent_not_found`."""
-        agent = await self.registry.get(agent_id)
+        agent = (await self.observatory.agent(agent_id, self.observatory.viewer(caller))).agent
         if not caller.owns_mailbox(agent.subject):
             raise DorkError(
                 ErrorCode.FORBIDDEN,

@@ -71,13 +71,17 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Filters of the list, all of which must hold; None asks for nothing."""
+    """Filters of the list, all of which must hold; None asks for nothing.
+
+    `in_paths` says whether `text` is sought in the path too: who is not told it must not guess it either.
+    """
 
     runtime: AgentRuntime | None = None
     status: AgentStatus | None = None
     capability: str | None = None
     namespaces: frozenset[str] | None = None
     text: str | None = None
+    in_paths: bool = True
 
     def fits(self, agent: Agent) -> bool:
         """What the database cannot tell: whether capability and text are really there."""
@@ -86,7 +90,8 @@ class Wanted:
         if self.text is None:
             return True
         sought = self.text.casefold()
-        spoken = (agent.name, agent.description or "", str(agent.project_path), *agent.capabilities)
+        path = (str(agent.project_path),) if self.in_paths else ()
+        spoken = (agent.name, agent.description or "", *path, *agent.capabilities)
         return any(sought in words.casefold() for words in spoken)
 
 
@@ -200,10 +205,12 @@ def set_status(
     return tx.execute(statement.returning(agents.c.id)).one_or_none() is not None
 
 
-def all_agents(source: Source) -> list[Agent]:
-    """Every agent, by id."""
-    rows = source.execute(sa.select(*_COLUMNS).order_by(agents.c.id))
-    return [_agent(row) for row in rows]
+def all_agents(source: Source, *, namespaces: frozenset[str] | None = None) -> list[Agent]:
+    """Every agent, or every one of some namespaces, by id."""
+    statement = sa.select(*_COLUMNS).order_by(agents.c.id)
+    if namespaces is not None:
+        statement = statement.where(agents.c.namespace.in_(sorted(namespaces)))
+    return [_agent(row) for row in source.execute(statement)]
 
 
 def agents_below(tx: Transaction, path: str) -> list[Agent]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +12,8 @@ from dorkos.mesh.model import AccessRule, Agent, Traffic
 from dorkos.vocabulary import RuleAction
 
 EVERYBODY = "*"
+# What one view shows of agents, of rules and of traffic. More than that nobody can look at.
+MOST = 1000
 
 MaySend = Callable[[str, str], bool]
 
@@ -49,20 +52,22 @@ class NamespaceRule:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A namespace and those of its agents that may be seen."""
+    """A namespace, how many agents of it may be seen, and those of them that are shown."""
 
     name: str
+    count: int
     agents: tuple[Agent, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What `viewer` may see: `*`, or a namespace."""
+    """What `viewer` may see: `*`, or a namespace. `truncated` tells that not all of it is shown."""
 
     viewer: str
     namespaces: tuple[Namespace, ...]
     rules: tuple[NamespaceRule, ...]
     edges: tuple[Edge, ...]
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,16 @@ def visible(agents: Iterable[Agent], viewer: Viewer, may_send: MaySend) -> tuple
     )
 
 
+def namespaces_within(viewer: Viewer, rules: Iterable[AccessRule]) -> frozenset[str] | None:
+    """Namespaces that hold all that the viewer may see, by the rules of its own sending; None if that
+    cannot be told from them. It narrows a search, and lets nobody see anything."""
+    if viewer.sees_all:
+        return None
+    opened = [_namespace_of(rule.to_pattern) for rule in rules if rule.action is RuleAction.ALLOW]
+    named = [name for name in opened if name is not None]
+    return frozenset({viewer.namespace, *named}) if len(named) == len(opened) else None
+
+
 def topology(
     agents: Sequence[Agent],
     rules: Sequence[AccessRule],
@@ -105,30 +120,32 @@ def topology(
     viewer: Viewer,
     may_send: MaySend,
 ) -> Topology:
-    """The view. Namespaces come in the order of `agents`, rules in the order in which they decide.
+    """The view. Namespaces come in the order of `agents`, rules in the order in which they decide, traffic as
+    it is given; of each the first `MOST`.
 
     A rule is shown if both its sides can be seen, and traffic if both its ends can: neither tells the
-    name of what is hidden.
+    name of what is hidden. Both are judged by all that can be seen, not by what is shown.
     """
     seen = visible(agents, viewer, may_send)
-    names = list(dict.fromkeys(agent.namespace for agent in seen))
-    between = tuple(rule for rule in map(_between, rules) if rule is not None and rule.source != rule.target)
-    shown = tuple(
-        rule for rule in between if viewer.sees_all or (rule.source in names and rule.target in names)
-    )
+    counts = Counter(agent.namespace for agent in seen)
+    grouped: dict[str, list[Agent]] = {}
+    for agent in seen[:MOST]:
+        grouped.setdefault(agent.namespace, []).append(agent)
+    between = [rule for rule in map(_between, rules) if rule is not None and rule.source != rule.target]
+    cross = [rule for rule in between if viewer.sees_all or (rule.source in counts and rule.target in counts)]
+    standing = [rule for rule in rules if viewer.sees_all or _concerns(rule, counts)]
     subjects = {agent.subject for agent in seen} | {viewer.subject}
+    sent = [
+        each
+        for each in traffic
+        if viewer.sees_all or (each.sender in subjects and each.recipient in subjects)
+    ]
     return Topology(
         viewer.namespace,
-        tuple(Namespace(name, tuple(agent for agent in seen if agent.namespace == name)) for name in names),
-        shown,
-        (
-            *(_rule_edge(rule) for rule in rules if viewer.sees_all or _concerns(rule, names)),
-            *(
-                _traffic_edge(each)
-                for each in traffic
-                if viewer.sees_all or (each.sender in subjects and each.recipient in subjects)
-            ),
-        ),
+        tuple(Namespace(name, counts[name], tuple(shown)) for name, shown in grouped.items()),
+        tuple(cross[:MOST]),
+        (*map(_rule_edge, standing[:MOST]), *map(_traffic_edge, sent[:MOST])),
+        truncated=max(map(len, (seen, standing, sent))) > MOST,
     )
 
 
@@ -152,16 +169,16 @@ def _namespace_of(pattern: str) -> str | None:
     return None if tokens[2] in ("*", ">") else tokens[2]
 
 
-def _concerns(rule: AccessRule, names: Sequence[str]) -> bool:
+def _concerns(rule: AccessRule, names: Collection[str]) -> bool:
     """Whether both sides of a rule name nothing but namespaces that may be seen."""
     return all(_names_only(pattern, names) for pattern in (rule.from_pattern, rule.to_pattern))
 
 
-def _names_only(pattern: str, names: Sequence[str]) -> bool:
+def _names_only(pattern: str, names: Collection[str]) -> bool:
     tokens = pattern.split(".")
     if tokens[:2] != ["relay", "agent"]:
         return False
-    return len(tokens) < 4 or tokens[2] in (*names, "*", ">")
+    return len(tokens) < 4 or tokens[2] in ("*", ">") or tokens[2] in names
 
 
 def _rule_edge(rule: AccessRule) -> Edge:

@@ -199,13 +199,15 @@ class EdgeAnswer(Wire):
 
 class TopologyAnswer(Wire):
     """Who may reach whom and who did, of what the caller may see. `rulesEnforced` tells whether publishing
-    asks the rules."""
+    asks the rules. At most 1,000 agents, the newest, are shown, as many rules and as much traffic;
+    `truncated` tells that there are more, and `agentCount` counts all of a namespace."""
 
     caller_namespace: str
     namespaces: list[NamespaceAnswer]
     access_rules: list[NamespaceRuleAnswer]
     edges: list[EdgeAnswer]
     rules_enforced: bool
+    truncated: bool
 
 
 class AccessAnswer(Wire):
@@ -315,7 +317,7 @@ def show_view(view: View, budgets: CallBudgets) -> TopologyAnswer:
         namespaces=[
             NamespaceAnswer(
                 namespace=namespace.name,
-                agent_count=len(namespace.agents),
+                agent_count=namespace.count,
                 agents=[_in_topology(view.observed[agent.id], budgets) for agent in namespace.agents],
             )
             for namespace in view.topology.namespaces
@@ -332,6 +334,7 @@ def show_view(view: View, budgets: CallBudgets) -> TopologyAnswer:
         ],
         edges=[_edge(edge) for edge in view.topology.edges],
         rules_enforced=view.enforced,
+        truncated=view.topology.truncated,
     )
 
 

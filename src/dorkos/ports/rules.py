@@ -9,7 +9,7 @@ from dorkos.db.schema.relay import relay_rules
 from dorkos.mesh.model import AccessRule, Source
 from dorkos.mesh.topology import namespace_pattern
 from dorkos.relay import rules
-from dorkos.relay.policy import first_match, open_by_default
+from dorkos.relay.policy import first_match, of_sender, open_by_default
 from dorkos.relay.rules import NewRule
 from dorkos.vocabulary import RuleAction
 
@@ -50,6 +50,11 @@ class NamespaceRules:
             )
             for each in rules.stored(source)
         ]
+
+    def rules_of(self, source: Source, sender: str) -> list[AccessRule]:
+        """Those that can decide about what `sender` sends: a handful, however many stand. Who asks about
+        every agent would else hold each of them against every rule."""
+        return list(of_sender(self.rules(source), sender))
 
     def may_send(self, standing: list[AccessRule], sender: str, recipient: str) -> bool:
         """Whether the rules let `sender` publish to `recipient`, as publishing itself would decide."""
