@@ -51,6 +51,7 @@ from dorkos.server.configuration import Configuration
 from dorkos.server.health import ReadinessCheck
 from dorkos.server.http import HttpServer
 from dorkos.server.operations import OPERATIONS
+from dorkos.server.sessions import BrowserSessions
 from dorkos.server.system import SystemService
 from dorkos.settings import LoadedSettings, RelaySettings
 from dorkos.vocabulary import RunReason, RunState
@@ -253,6 +254,7 @@ def build(
         feed=feed,
         settings=settings.server,
         authenticate=Authenticator(database, clock, token),
+        sessions=BrowserSessions(database, clock),
         readiness=readiness,
         operations=operations,
     )

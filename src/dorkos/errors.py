@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
 
     TOKEN_MISSING = "token_missing"
     TOKEN_INVALID = "token_invalid"
+    LINK_INVALID = "link_invalid"
     FORBIDDEN = "forbidden"
     SENDER_MISMATCH = "sender_mismatch"
     HOST_NOT_ALLOWED = "host_not_allowed"
@@ -49,6 +50,7 @@ class ErrorCode(StrEnum):
     DENIAL_NOT_FOUND = "denial_not_found"
     RULE_NOT_FOUND = "rule_not_found"
     TOKEN_NOT_FOUND = "token_not_found"
+    SESSION_NOT_FOUND = "session_not_found"
 
     ENDPOINT_EXISTS = "endpoint_exists"
     AGENT_EXISTS = "agent_exists"
@@ -140,6 +142,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.USAGE: ErrorRow(400, 2, "The command line cannot be understood."),
     ErrorCode.TOKEN_MISSING: ErrorRow(401, 5, "The request carries no token."),
     ErrorCode.TOKEN_INVALID: ErrorRow(401, 5, "The token is unknown, expired or revoked."),
+    ErrorCode.LINK_INVALID: ErrorRow(
+        401, 5, "The login link was used already, has expired, or is unknown; ask for a new one."
+    ),
     ErrorCode.FORBIDDEN: ErrorRow(403, 5, "The token is valid but does not allow this operation."),
     ErrorCode.SENDER_MISMATCH: ErrorRow(403, 5, "`from` names a sender other than the token's subject."),
     ErrorCode.HOST_NOT_ALLOWED: ErrorRow(403, 5, "The Host header names a host this server does not serve."),
@@ -159,6 +164,7 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.DENIAL_NOT_FOUND: ErrorRow(404, 3, "This path is not denied."),
     ErrorCode.RULE_NOT_FOUND: ErrorRow(404, 3, "No access rule has this id."),
     ErrorCode.TOKEN_NOT_FOUND: ErrorRow(404, 3, "No token that is valid has this id."),
+    ErrorCode.SESSION_NOT_FOUND: ErrorRow(404, 3, "No open browser session has this id."),
     ErrorCode.ENDPOINT_EXISTS: ErrorRow(409, 4, "An endpoint with this subject exists already."),
     ErrorCode.AGENT_EXISTS: ErrorRow(409, 4, "Another agent is registered with this id or at this path."),
     ErrorCode.LEASE_LOST: ErrorRow(409, 4, "The lease expired or belongs to somebody else; claim again."),

@@ -69,6 +69,8 @@ EVENT_KINDS = {
     "system.fleet.changed": "The fleet was put on hold, stopped, drained, or set running again.",
     "system.token.created": "An operator's or a read-only token was made.",
     "system.token.revoked": "A token was revoked.",
+    "system.session.opened": "A browser was logged in with a one-time link.",
+    "system.session.ended": "A browser was logged out.",
     "system.node.started": "A server started.",
     "system.node.stopped": "A server stopped.",
     "system.backup.made": "A daily backup was made and read back.",

@@ -28,6 +28,7 @@ from dorkos.server.asgi import create_app
 from dorkos.server.auth import Authenticator
 from dorkos.server.fleet import FLEET
 from dorkos.server.operations import OPERATIONS
+from dorkos.server.sessions import BrowserSessions
 from dorkos.server.system import SystemService
 from dorkos.settings import LoadedSettings, load_settings
 from dorkos.storage import be_up_to_date, open_database
@@ -81,6 +82,7 @@ async def opened_fleet(home: Path, *, echo: Callable[[str], None]) -> AsyncItera
             authenticate=Authenticator(
                 stored.database, stored.clock, operator_token.load_or_create(stored.home.token_path)
             ),
+            sessions=BrowserSessions(stored.database, stored.clock),
             readiness=(),
             operations=FLEET,
         )

@@ -24,6 +24,7 @@ from dorkos.server.asgi import create_app
 from dorkos.server.auth import Authenticator
 from dorkos.server.health import ReadinessCheck
 from dorkos.server.http import HttpServer
+from dorkos.server.sessions import SESSIONS, BrowserSessions
 from dorkos.server.sse import KEEPALIVE_S
 from dorkos.server.status import SYSTEM
 from dorkos.server.system import SystemService
@@ -167,7 +168,7 @@ class Served:
 @asynccontextmanager
 async def serving(
     *,
-    operations: Sequence[Any] = (*SYSTEM, *SHELF),
+    operations: Sequence[Any] = (*SYSTEM, *SESSIONS, *SHELF),
     parts: Mapping[str, object] | None = None,
     readiness: Sequence[ReadinessCheck] = (),
     host: str = "127.0.0.1",
@@ -195,6 +196,7 @@ async def serving(
             feed=feed,
             settings=ServerSettings(host=host, max_streams=max_streams, max_body_bytes=BODY_LIMIT),
             authenticate=authenticate,
+            sessions=BrowserSessions(db, clock),
             readiness=readiness,
             operations=operations,
             keepalive_s=keepalive_s,

@@ -336,7 +336,14 @@ async def test_what_is_no_http_request_does_not_pass_the_gate() -> None:
     async def anybody(secret: str) -> Any:
         return OPERATOR
 
-    await Gate(behind, authenticate=anybody, names=frozenset(), failures=Failures(ManualClock()))(
+    gate = Gate(
+        behind,
+        authenticate=anybody,
+        browser=anybody,
+        names=frozenset(),
+        failures=Failures(ManualClock()),
+    )
+    await gate(
         {"type": "websocket"}, never, keep
     )
 

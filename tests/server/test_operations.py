@@ -33,14 +33,12 @@ def test_addresses_are_unique() -> None:
 def test_it_belongs_to_a_part_and_is_served_under_api(operation: Operation[Any, Any, Any]) -> None:
     """Its name and its address begin with the part; the fleet's stand with those of the system, and what
     waits on a person has one place, whatever part asks."""
-    assert operation.part in ("system", "config", "tokens", "fleet", "pulse", "relay", "mesh")
+    assert operation.part in ("system", "config", "tokens", "fleet", "sessions", "pulse", "relay", "mesh")
     assert operation.path.startswith("/api/")
     assert operation.summary
     if operation.part != "system":
         assert operation.name.startswith(f"{operation.part}.")
-        place = {"fleet": "system/fleet", "config": "config", "tokens": "tokens"}.get(
-            operation.part, f"{operation.part}/"
-        )
+        place = "system/fleet" if operation.part == "fleet" else operation.part
         assert operation.path.startswith((f"/api/{place}", "/api/approvals"))
 
 

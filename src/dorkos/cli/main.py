@@ -27,9 +27,11 @@ from dorkos.cli import (
     init,
     mcp,
     mesh,
+    open,  # noqa: A004  # The command's name; nothing here opens a file by that word.
     pulse,
     pulse_reading,
     relay,
+    sessions,
     status,
     token,
     up,
@@ -91,6 +93,7 @@ def _top(
 
 app.command("up", cls=Command)(up.up)
 app.command("init", cls=Command)(init.init)
+app.command("open", cls=Command)(open.open_console)
 app.command("status", cls=Command)(status.status)
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("events", cls=Command)(events.events)
@@ -104,6 +107,7 @@ app.add_typer(pulse.app, name="pulse")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(relay.app, name="relay")
 app.add_typer(mesh.app, name="mesh")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(db.app, name="db")
 
 

@@ -11,6 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from dorkos.console.desk import Desk
+from dorkos.console.refusals import answer_refusal
+from dorkos.console.site import add_console
 from dorkos.events import EventFeed
 from dorkos.mesh.service import MeshService
 from dorkos.operation import Operation
@@ -18,7 +21,7 @@ from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
 from dorkos.server.auth import Authenticate, Gate, caller_of_request, names_of
 from dorkos.server.failures import Failures
-from dorkos.server.faults import Faults, http_refusal
+from dorkos.server.faults import Faults, http_refusals
 from dorkos.server.follow import by_accept, output_endpoint
 from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
 from dorkos.server.mcp.endpoint import PATH as MCP_PATH
@@ -27,6 +30,7 @@ from dorkos.server.operations import OPERATIONS
 from dorkos.server.paths import OTHER_PATHS
 from dorkos.server.rest import endpoint_of, in_order
 from dorkos.server.search import search_endpoint
+from dorkos.server.sessions import BrowserSessions
 from dorkos.server.sse import KEEPALIVE_S, Seats, StreamLimits
 from dorkos.server.stream import Source, events_endpoint, messages_endpoint
 from dorkos.server.system import SystemService
@@ -43,18 +47,19 @@ def create_app(
     feed: EventFeed,
     settings: ServerSettings,
     authenticate: Authenticate,
+    sessions: BrowserSessions,
     readiness: Sequence[ReadinessCheck],
     operations: Sequence[Operation[Any, Any, Any]] = OPERATIONS,
     keepalive_s: float = KEEPALIVE_S,
 ) -> FastAPI:
     """Put the routes together. `parts` holds the subsystems by the names that operations give them.
 
-    `system` is the part of that name. The feed has to be started before the first request. An operation
-    whose part is missing fails here, not when it is first called.
+    `system` and `sessions` are the parts of those names. The feed has to be started before the
+    first request. An operation whose part is missing fails here, not when it is first called.
     """
     app = _Api(operations, version=system.version)
     source = Source(feed, system.event_span, StreamLimits(Seats(settings.max_streams), keepalive_s))
-    served = {**parts, "system": system}
+    served = {**parts, "system": system, "sessions": sessions}
     app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
     app.add_route("/api/ready", ready_endpoint(readiness))
     app.add_route("/api/events", events_endpoint(source))
@@ -69,10 +74,15 @@ def create_app(
     mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
     # Without sessions there is nothing that a GET could follow or a DELETE could end.
     app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
+    add_console(app, Desk(operations, served, feed=feed, clock=system.clock), sessions)
     app.add_middleware(
-        Gate, authenticate=authenticate, names=names_of(settings), failures=Failures(system.clock)
+        Gate,
+        authenticate=authenticate,
+        browser=sessions.caller,
+        names=names_of(settings),
+        failures=Failures(system.clock),
     )
-    app.add_middleware(Faults)  # Added last, it stands outermost.
+    app.add_middleware(Faults, answer=answer_refusal)  # Added last, it stands outermost.
     return app
 
 
@@ -115,7 +125,7 @@ class _Api(FastAPI):
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
-            exception_handlers={HTTPException: http_refusal},
+            exception_handlers={HTTPException: http_refusals(answer_refusal)},
             # By itself it would send traces to wherever the environment points.
             telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         )

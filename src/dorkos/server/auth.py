@@ -2,6 +2,7 @@
 
 Order: the Host header, the Origin header, the path's encoding, the token. Nothing behind this layer
 reads a credential. What is presented but cannot be verified is refused; it is never treated as absent.
+A browser shows its session's cookie instead of a token, and proves besides that a page of ours asks.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import caller_of, same_secret
 from dorkos.server.address import routed_path
+from dorkos.server.cookies import check_own_page, session_secret
 from dorkos.server.failures import Failures
 from dorkos.server.token_use import TokenUse
 from dorkos.settings import ServerSettings
 
 Authenticate = Callable[[str], Awaitable[Caller | None]]
 
-# Whoever watches over the process has no token. Every other path needs one, known or not.
-OPEN_PATHS = frozenset({"/api/health"})
+# Whoever watches over the process has no token, and a browser has none before it is logged in. Every other
+# path needs one, known or not.
+OPEN_PATHS = frozenset({"/api/health", "/login"})
+OPEN_FOLDER = "/static/"
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:@/]+)(?::[0-9]{1,5})?")
@@ -61,11 +65,19 @@ class Gate:
     """ASGI middleware; see the module. It is written without Starlette's helper, which breaks streams."""
 
     def __init__(
-        self, app: ASGIApp, *, authenticate: Authenticate, names: frozenset[str], failures: Failures
+        self,
+        app: ASGIApp,
+        *,
+        authenticate: Authenticate,
+        browser: Authenticate,
+        names: frozenset[str],
+        failures: Failures,
     ) -> None:
-        """`names` are what the server may be called besides this machine's own."""
+        """`browser` knows the secrets of browser sessions. `names` are what the server may be called besides
+        this machine's own."""
         self._app = app
         self._authenticate = authenticate
+        self._browser = browser
         self._names = names
         self._failures = failures
 
@@ -82,18 +94,25 @@ class Gate:
         check_host(headers.getlist("host"), names=self._names)
         check_origin(headers.getlist("origin"), scheme=scope["scheme"], host=headers["host"])
         scope["path"] = routed_path(scope["raw_path"])
-        if scope["path"] not in OPEN_PATHS:
+        if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
             try:
-                await self._identify(scope, headers.getlist("authorization"))
+                await self._identify(scope, headers)
             except DorkError as refusal:
                 raise self._failures.counted(refusal, _address_of(scope)) from refusal
         await self._app(scope, receive, send)
 
-    async def _identify(self, scope: Scope, authorization: list[str]) -> None:
-        verify = partial(verified, self._authenticate, bearer_secret(authorization))
+    async def _identify(self, scope: Scope, headers: Headers) -> None:
+        authorization = headers.getlist("authorization")
+        session = None if authorization else session_secret(headers)
+        if session is None:
+            verify = partial(verified, self._authenticate, bearer_secret(authorization))
+        else:
+            check_own_page(scope["method"], scope["path"], headers, session)
+            verify = partial(verified, self._browser, session)
         state = scope.setdefault("state", {})
         state["caller"] = await verify()
         state["verify"] = verify
+        state["session"] = session
 
 
 def caller_of_request(connection: HTTPConnection) -> Caller:
@@ -115,7 +134,8 @@ async def verified(authenticate: Authenticate, secret: str) -> Caller:
         raise DorkError(
             ErrorCode.TOKEN_INVALID,
             "The token is unknown, expired or revoked.",
-            hint="A run's token ends with it; the operator's is in the file `token` of the data directory.",
+            hint="A run's token ends with it; the operator's is in the file `token` of the data directory. "
+            "`dorkos open` logs a browser in.",
         )
     return caller
 

@@ -7,6 +7,8 @@ with an id, and the log has the rest under the same id.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,20 +18,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
-from dorkos.server.answers import refusal
 
 log = logging.getLogger("dorkos.server")
 
 # An address may be megabytes of nonsense; an answer that repeats it need not be.
 _SHOWN_MAX = 200
 
+# Makes the answer of a refusal, in the form that suits who asked. The headers are to be sent along.
+Answer = Callable[[Scope, DorkError, Mapping[str, str] | None], Response]
+
 
 class Faults:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, answer: Answer) -> None:
         """Wrap everything else."""
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, and answer what was raised unless an answer has begun already."""
@@ -47,30 +52,30 @@ class Faults:
         except Exception as fault:
             if scope["type"] != "http":
                 raise
-            response = refusal(as_refusal(fault, f"{scope['method']} {scope['path']}"))
+            response = self._answer(scope, as_refusal(fault, f"{scope['method']} {scope['path']}"), None)
             if not begun:
                 await response(scope, receive, send)
 
 
-async def http_refusal(request: Request, fault: Exception) -> Response:
+def http_refusals(answer: Answer) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
     """What the framework refuses by itself (no such address, no such method), in our shape."""
-    assert isinstance(fault, HTTPException)
-    asked = f"{request.method} {request.scope['path']}"[:_SHOWN_MAX]
-    if fault.status_code == 405:
-        allowed = ", ".join(sorted(_methods(request)))
-        error = DorkError(
-            ErrorCode.METHOD_NOT_ALLOWED, f"{asked} is not possible.", hint=f"This address takes: {allowed}."
-        )
-        return refusal(error, {"Allow": allowed})
-    if fault.status_code == 404:
-        return refusal(
-            DorkError(
-                ErrorCode.NOT_FOUND,
-                f"There is nothing at {asked}.",
-                hint="GET /api/docs lists every address.",
-            )
-        )
-    return refusal(DorkError(ErrorCode.VALIDATION_FAILED, f"{asked} was refused: {fault.detail}"))
+
+    async def respond(request: Request, fault: Exception) -> Response:
+        assert isinstance(fault, HTTPException)
+        asked = f"{request.method} {request.scope['path']}"[:_SHOWN_MAX]
+        if fault.status_code == 405:
+            allowed = ", ".join(sorted(_methods(request)))
+            hint = f"This address takes: {allowed}."
+            error = DorkError(ErrorCode.METHOD_NOT_ALLOWED, f"{asked} is not possible.", hint=hint)
+            return answer(request.scope, error, {"Allow": allowed})
+        if fault.status_code == 404:
+            hint = "GET /api/docs lists every address."
+            error = DorkError(ErrorCode.NOT_FOUND, f"There is nothing at {asked}.", hint=hint)
+            return answer(request.scope, error, None)
+        error = DorkError(ErrorCode.VALIDATION_FAILED, f"{asked} was refused: {fault.detail}")
+        return answer(request.scope, error, None)
+
+    return respond
 
 
 def as_refusal(fault: Exception, asked: str) -> DorkError:

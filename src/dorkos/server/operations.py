@@ -10,7 +10,17 @@ from dorkos.pulse.operations import OPERATIONS as PULSE
 from dorkos.relay.operations import OPERATIONS as RELAY
 from dorkos.server.config import CONFIG
 from dorkos.server.fleet import FLEET
+from dorkos.server.sessions import SESSIONS
 from dorkos.server.status import SYSTEM
 from dorkos.server.tokens import TOKENS
 
-OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (*SYSTEM, *CONFIG, *TOKENS, *FLEET, *PULSE, *RELAY, *MESH)
+OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
+    *SYSTEM,
+    *CONFIG,
+    *TOKENS,
+    *FLEET,
+    *SESSIONS,
+    *PULSE,
+    *RELAY,
+    *MESH,
+)

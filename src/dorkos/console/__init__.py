@@ -1,0 +1,1 @@
+"""The web console: server-rendered pages over the operations that every other surface uses."""

@@ -1,0 +1,102 @@
+"""The console as routes of the server's application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from dorkos import __version__
+from dorkos.console import login
+from dorkos.console.desk import Desk
+from dorkos.console.forms import read_form
+from dorkos.console.notices import NOTICES
+from dorkos.console.render import html
+from dorkos.console.routes import overview
+from dorkos.console.static_files import static_endpoint
+from dorkos.console.times import Times
+from dorkos.console.visit import Fragment, GoTo, Page, Shown, Visit
+from dorkos.server.address import path_values, query_values
+from dorkos.server.auth import caller_of_request
+from dorkos.server.sessions import LOGIN_PATH, BrowserSessions
+from dorkos.vocabulary import ApprovalStatus, Scope
+
+Handler = Callable[[Visit], Awaitable[Shown]]
+
+_ZONE_COOKIE = "dorkos_zone"
+
+
+@dataclass(frozen=True, slots=True)
+class PageRoute:
+    """A page: GET for one that is looked at, POST for a change."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+_GROUPS = (overview.ROUTES,)
+
+
+def add_console(app: Starlette, desk: Desk, sessions: BrowserSessions) -> None:
+    """Put the pages, their files, and the way in and out, into the application."""
+    app.add_route("/static/{name:path}", static_endpoint)
+    app.add_route(LOGIN_PATH, login.login_endpoint(sessions))
+    app.add_route("/logout", login.logout_endpoint(sessions), methods=["POST"])
+    for method, path, handler in (entry for group in _GROUPS for entry in group):
+        app.add_route(path, _endpoint(handler, desk), methods=[method])
+
+
+def _endpoint(handler: Handler, desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        caller = caller_of_request(request)
+        caller.require(Scope.OBSERVE)
+        visit = Visit(
+            request=request,
+            desk=desk,
+            caller=caller,
+            path=path_values(request.path_params),
+            query=query_values(request.scope["query_string"]),
+            form=await read_form(request) if request.method == "POST" else {},
+        )
+        return await respond(visit, await handler(visit))
+
+    return answer
+
+
+async def respond(visit: Visit, shown: Shown) -> Response:
+    """What a handler decided on, as an answer."""
+    if isinstance(shown, GoTo):
+        return RedirectResponse(shown.address, status_code=303)
+    times = Times(visit.now, _zone_of(visit.request))
+    if isinstance(shown, Fragment):
+        return html(shown.template, {**shown.view, "times": times, "form_secret": visit.form_secret})
+    return html(shown.template, {**shown.view, **await _frame(visit, shown, times)}, status=shown.status)
+
+
+async def _frame(visit: Visit, page: Page, times: Times) -> dict[str, object]:
+    """What stands on every page around its own part."""
+    cursor = str(visit.desk.feed.head)
+    waiting = await visit.ask("pulse.approvals.list", status=ApprovalStatus.PENDING.value, limit=100)
+    return {
+        "title": page.title,
+        "topics": page.topics,
+        "times": times,
+        "cursor": cursor,
+        "here": visit.here,
+        "section": visit.request.scope["path"].split("/")[1],
+        "fleet": await visit.ask("fleet.show"),
+        "waiting": len(waiting),
+        "form_secret": visit.form_secret,
+        "notice": NOTICES.get(visit.query.get("done", "")),
+        "version": __version__,
+    }
+
+
+def _zone_of(request: Request) -> str | None:
+    value = request.cookies.get(_ZONE_COOKIE)
+    return unquote(value) if value else None

@@ -1,0 +1,101 @@
+// Parts of a page that say `data-live` are loaded anew after events of their topics, and morphed in place:
+// what did not change is not touched, so nothing flickers, and focus, selection and scroll stay.
+(() => {
+  const SOONEST_MS = 400;
+  const body = document.body;
+  const word = document.getElementById("live-state");
+  const WORDS = { live: "live", connecting: "connecting", lost: "reconnecting", out: "logged out", off: "not live" };
+  let cursor = body.dataset.cursor;
+  let dirty = new Set();
+  let loading = false;
+  let timer = 0;
+
+  const position = (text) => {
+    const [epoch, number] = [text.slice(0, text.lastIndexOf(":")), Number(text.slice(text.lastIndexOf(":") + 1))];
+    return { epoch, number };
+  };
+
+  function isNewer(text) {
+    const [theirs, ours] = [position(text), position(cursor)];
+    return theirs.epoch !== ours.epoch || theirs.number > ours.number;
+  }
+
+  function regions(topics) {
+    return [...document.querySelectorAll("[data-live]")].filter((region) => {
+      const wanted = (region.dataset.topics || "").split(" ");
+      return topics.has("all") || topics.has("reset") || wanted.some((topic) => topics.has(topic));
+    });
+  }
+
+  function want(topic) {
+    dirty.add(topic);
+    if (!timer && !loading) timer = setTimeout(load, SOONEST_MS);
+  }
+
+  async function load() {
+    timer = 0;
+    const topics = dirty;
+    dirty = new Set();
+    const found = regions(topics);
+    if (!found.length || document.hidden) {
+      if (document.hidden) topics.forEach((topic) => dirty.add(topic));
+      return;
+    }
+    loading = true;
+    try {
+      await refresh(found);
+    } catch {
+      topics.forEach((topic) => dirty.add(topic)); // The stream's end says the same; the next event repeats it.
+    }
+    loading = false;
+    if (dirty.size && !timer) timer = setTimeout(load, SOONEST_MS);
+  }
+
+  async function refresh(found) {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html", "HX-Request": "true" } });
+    if (answer.status === 401) return location.reload();
+    if (!answer.ok) return;
+    const text = await answer.text();
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    const next = fresh.body.dataset.cursor;
+    for (const region of found) {
+      const piece = region.id && fresh.getElementById(region.id);
+      if (piece) await htmx.swap({ target: region, text: piece.outerHTML, swap: "outerMorph", sourceElement: region });
+    }
+    if (next) cursor = next;
+    document.dispatchEvent(new CustomEvent("dork:fresh"));
+  }
+
+  function heard({ data }) {
+    if (data.state) {
+      word.dataset.state = data.state;
+      word.querySelector(".live-word").textContent = WORDS[data.state] || data.state;
+      if (data.state === "out") location.reload();
+    }
+    if (data.topic) {
+      document.dispatchEvent(new CustomEvent("dork:event", { detail: data }));
+      if (data.topic === "reset" || !data.cursor || isNewer(data.cursor)) want(data.topic);
+    } else if (data.cursor && isNewer(data.cursor)) {
+      want("all"); // What happened between the making of this page and the opening of the stream.
+    }
+  }
+
+  function connect() {
+    const shared = "SharedWorker" in window;
+    const worker = shared ? new SharedWorker(body.dataset.worker) : new Worker(body.dataset.worker);
+    const port = shared ? worker.port : worker;
+    port.onmessage = heard;
+    if (shared) port.start();
+    const hello = () => port.postMessage({ cursor: body.dataset.cursor });
+    hello();
+    addEventListener("pagehide", () => port.postMessage({ bye: true }));
+    addEventListener("pageshow", (event) => {
+      if (event.persisted) hello();
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && dirty.size) want([...dirty][0]);
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", connect);
+})();

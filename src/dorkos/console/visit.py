@@ -1,0 +1,108 @@
+"""A page that is asked for: who asks, for what, and how the page gets its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+
+from dorkos.console.desk import Desk
+from dorkos.errors import DorkError
+from dorkos.identity.model import Caller
+from dorkos.identity.sessions import form_secret
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request for a page. `form` is what it sent, empty for a page that is only looked at."""
+
+    request: Request
+    desk: Desk
+    caller: Caller
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+
+    async def ask(self, name: str, **given: object) -> Any:
+        """The answer of an operation; what is None is left out. Input is named as on the wire."""
+        present = {key: value for key, value in given.items() if value is not None}
+        return await self.desk.ask(self.caller, name, present)
+
+    async def send(self, name: str, given: Mapping[str, object]) -> Any:
+        """The answer of an operation to exactly this input."""
+        return await self.desk.ask(self.caller, name, given)
+
+    @property
+    def now(self) -> datetime:
+        """The current instant."""
+        return self.desk.clock.now()
+
+    @property
+    def here(self) -> str:
+        """The address of this page with its query, as it is to be loaded again."""
+        path: str = self.request.scope["path"]
+        return f"{path}?{urlencode(self.query)}" if self.query else path
+
+    @property
+    def form_secret(self) -> str:
+        """What the forms of this page carry; empty for a program that shows a token."""
+        session = self.request.state.session
+        return "" if session is None else form_secret(session)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A template and what it shows. `topics` are those of the events after which it is loaded anew."""
+
+    template: str
+    title: str
+    view: Mapping[str, Any]
+    topics: str = ""
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A part of a page, without what stands around it."""
+
+    template: str
+    view: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GoTo:
+    """After a change: the page to show next, and a notice (a word of `notices`) to show on it."""
+
+    path: str
+    notice: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The address with the notice in its query."""
+        query = {**({"done": self.notice} if self.notice else {}), **self.more}
+        return f"{self.path}?{urlencode(query)}" if query else self.path
+
+
+Shown = Page | Fragment | GoTo
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal in the words of a form: one message on top, and one beside each field that it is about."""
+
+    message: str
+    hint: str | None
+    fields: Mapping[str, str]
+
+    @classmethod
+    def of(cls, refusal: DorkError) -> Refused:
+        """The refusal as a form shows it."""
+        details = refusal.details or {}
+        given = details.get("fieldErrors")
+        fields = {name: "; ".join(said) for name, said in given.items()} if isinstance(given, dict) else {}
+        return cls(refusal.message, refusal.hint, fields)
