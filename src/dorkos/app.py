@@ -48,6 +48,7 @@ from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.server.asgi import create_app
 from dorkos.server.auth import Authenticator
 from dorkos.server.configuration import Configuration
+from dorkos.server.database_care import DatabaseCare
 from dorkos.server.health import ReadinessCheck
 from dorkos.server.http import HttpServer
 from dorkos.server.operations import OPERATIONS
@@ -246,6 +247,7 @@ def build(
             "pulse": pulse,
             "relay": relay,
             "mesh": mesh,
+            "db": DatabaseCare(database, home.database_path, home.backups_path, clock, settings.database.url),
             "fleet": fleet,
             "config": config,
             "tokens": TokenService(database, clock),

@@ -343,9 +343,7 @@ async def test_what_is_no_http_request_does_not_pass_the_gate() -> None:
         names=frozenset(),
         failures=Failures(ManualClock()),
     )
-    await gate(
-        {"type": "websocket"}, never, keep
-    )
+    await gate({"type": "websocket"}, never, keep)
 
     assert sent == [{"type": "websocket.close", "code": 1008}]
 

@@ -33,7 +33,17 @@ def test_addresses_are_unique() -> None:
 def test_it_belongs_to_a_part_and_is_served_under_api(operation: Operation[Any, Any, Any]) -> None:
     """Its name and its address begin with the part; the fleet's stand with those of the system, and what
     waits on a person has one place, whatever part asks."""
-    assert operation.part in ("system", "config", "tokens", "fleet", "sessions", "pulse", "relay", "mesh")
+    assert operation.part in (
+        "system",
+        "config",
+        "db",
+        "tokens",
+        "fleet",
+        "sessions",
+        "pulse",
+        "relay",
+        "mesh",
+    )
     assert operation.path.startswith("/api/")
     assert operation.summary
     if operation.part != "system":

@@ -16,7 +16,7 @@ from dorkos.console.desk import Desk
 from dorkos.console.forms import read_form
 from dorkos.console.notices import NOTICES
 from dorkos.console.render import html
-from dorkos.console.routes import overview
+from dorkos.console.routes import database, inbox, mesh, overview, pulse, relay, schedule_form, search
 from dorkos.console.static_files import static_endpoint
 from dorkos.console.times import Times
 from dorkos.console.visit import Fragment, GoTo, Page, Shown, Visit
@@ -39,7 +39,16 @@ class PageRoute:
     handler: Handler
 
 
-_GROUPS = (overview.ROUTES,)
+_GROUPS = (
+    overview.ROUTES,
+    schedule_form.ROUTES,  # Before `pulse`, whose addresses with parameters would take theirs.
+    pulse.ROUTES,
+    inbox.ROUTES,
+    mesh.ROUTES,
+    relay.ROUTES,
+    database.ROUTES,
+    search.ROUTES,
+)
 
 
 def add_console(app: Starlette, desk: Desk, sessions: BrowserSessions) -> None:
@@ -62,6 +71,7 @@ def _endpoint(handler: Handler, desk: Desk) -> Callable[[Request], Awaitable[Res
             path=path_values(request.path_params),
             query=query_values(request.scope["query_string"]),
             form=await read_form(request) if request.method == "POST" else {},
+            times=Times(desk.clock.now(), _zone_of(request)),
         )
         return await respond(visit, await handler(visit))
 
@@ -72,27 +82,27 @@ async def respond(visit: Visit, shown: Shown) -> Response:
     """What a handler decided on, as an answer."""
     if isinstance(shown, GoTo):
         return RedirectResponse(shown.address, status_code=303)
-    times = Times(visit.now, _zone_of(visit.request))
     if isinstance(shown, Fragment):
-        return html(shown.template, {**shown.view, "times": times, "form_secret": visit.form_secret})
-    return html(shown.template, {**shown.view, **await _frame(visit, shown, times)}, status=shown.status)
+        view = {**shown.view, "times": visit.times, "form_secret": visit.form_secret}
+        return html(shown.template, view)
+    return html(shown.template, {**shown.view, **await _frame(visit, shown)}, status=shown.status)
 
 
-async def _frame(visit: Visit, page: Page, times: Times) -> dict[str, object]:
+async def _frame(visit: Visit, page: Page) -> dict[str, object]:
     """What stands on every page around its own part."""
     cursor = str(visit.desk.feed.head)
     waiting = await visit.ask("pulse.approvals.list", status=ApprovalStatus.PENDING.value, limit=100)
     return {
         "title": page.title,
-        "topics": page.topics,
-        "times": times,
+        "times": visit.times,
         "cursor": cursor,
         "here": visit.here,
         "section": visit.request.scope["path"].split("/")[1],
         "fleet": await visit.ask("fleet.show"),
-        "waiting": len(waiting),
+        "inbox_count": len(waiting),
         "form_secret": visit.form_secret,
         "notice": NOTICES.get(visit.query.get("done", "")),
+        "traces": visit.desk.knows("relay.chain"),
         "version": __version__,
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, tzinfo
 
 from dorkos.clock import from_iso
 from dorkos.errors import DorkError
 from dorkos.pulse.zones import load_zone
 
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -23,7 +25,7 @@ class Times:
         """`14:05` today, `Mon 14:05` within a week, `3 Mar 14:05` within the year, else with the year."""
         if not text:
             return "\u2013"
-        moment, today = self._local(text), self.now.astimezone(self._zone)
+        moment, today = self.local(text), self.now.astimezone(self._zone)
         if moment.date() == today.date():
             return moment.strftime("%H:%M:%S")
         if abs(moment - today) < timedelta(days=6):
@@ -35,7 +37,7 @@ class Times:
         """With everything: `Sun 29 Nov 2026, 14:05:12 CET`. `zone` is another than the reader's."""
         if not text:
             return ""
-        moment = self._local(text) if zone is None else from_iso(text).astimezone(_zone(zone, self.now)[1])
+        moment = self.local(text) if zone is None else from_iso(text).astimezone(_zone(zone, self.now)[1])
         return f"{moment:%a} {moment.day} {moment:%b %Y, %H:%M:%S} {moment.tzname()}"
 
     def ago(self, text: str | None) -> str:
@@ -54,7 +56,16 @@ class Times:
         """Milliseconds from an instant until now."""
         return int((self.now - from_iso(text)).total_seconds() * 1000)
 
-    def _local(self, text: str) -> datetime:
+    def told(self, text: str | None) -> str:
+        """A sentence of the server with its instants on the reader's clock."""
+        return _INSTANT.sub(lambda found: self.at(found.group()), text or "")
+
+    def between(self, first: str, second: str) -> int:
+        """Milliseconds from one instant to another."""
+        return int((from_iso(second) - from_iso(first)).total_seconds() * 1000)
+
+    def local(self, text: str) -> datetime:
+        """An instant on the reader's clock."""
         return from_iso(text).astimezone(self._zone)
 
 

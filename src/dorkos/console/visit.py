@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 
 from dorkos.console.desk import Desk
+from dorkos.console.times import Times
 from dorkos.errors import DorkError
 from dorkos.identity.model import Caller
 from dorkos.identity.sessions import form_secret
@@ -26,6 +26,7 @@ class Visit:
     path: Mapping[str, str]
     query: Mapping[str, str]
     form: Mapping[str, str]
+    times: Times
 
     async def ask(self, name: str, **given: object) -> Any:
         """The answer of an operation; what is None is left out. Input is named as on the wire."""
@@ -35,11 +36,6 @@ class Visit:
     async def send(self, name: str, given: Mapping[str, object]) -> Any:
         """The answer of an operation to exactly this input."""
         return await self.desk.ask(self.caller, name, given)
-
-    @property
-    def now(self) -> datetime:
-        """The current instant."""
-        return self.desk.clock.now()
 
     @property
     def here(self) -> str:

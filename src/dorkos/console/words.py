@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 # Colours and cursor movements of terminals, titles and links: all that a program sends beside its text.
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -111,6 +112,18 @@ def line(value: Any, length: int = 160) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def exact(text: object) -> object:
+    """The text as it is, escaped but not made visible: for fields whose content is sent back."""
+    from markupsafe import Markup, escape
+
+    return Markup(escape("" if text is None else text))  # noqa: S704  # Escaped in the same line.
+
+
+def segment(text: str) -> str:
+    """The text as one segment of an address."""
+    return quote(text, safe="")
+
+
 def shell(word: str) -> str:
     """A word as a shell takes it."""
     import shlex
@@ -119,6 +132,8 @@ def shell(word: str) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "exact": exact,
+    "segment": segment,
     "plain": plain,
     "tone": tone,
     "words": words,

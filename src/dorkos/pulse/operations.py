@@ -14,6 +14,7 @@ from dorkos.pulse.operations_approvals import APPROVALS
 from dorkos.pulse.operations_preview import PREVIEW
 from dorkos.pulse.operations_reading import READING, window_of
 from dorkos.pulse.operations_simulate import SIMULATE
+from dorkos.pulse.operations_timeline import TIMELINE
 from dorkos.pulse.reading import Place
 from dorkos.pulse.service import PulseService
 from dorkos.pulse.triggers import read_instant, read_trigger
@@ -274,6 +275,7 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
     *APPROVALS,
     *READING,
     SIMULATE,
+    TIMELINE,
     Operation(
         "pulse.runs.list",
         "List runs",

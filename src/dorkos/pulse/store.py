@@ -13,7 +13,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.node import Node
-from dorkos.pulse import approvals, expectations, leases, output, reading, runs, schedules, slots
+from dorkos.pulse import approvals, expectations, leases, output, reading, runs, schedules, slots, timeline
 from dorkos.pulse.approval_store import ApprovalStore
 from dorkos.pulse.approvals import Author
 from dorkos.pulse.expectations import Late
@@ -38,6 +38,7 @@ from dorkos.pulse.reading import Figures, Missed, Place, Window
 from dorkos.pulse.runs import NewRun
 from dorkos.pulse.slots import Decision, DueSchedule
 from dorkos.pulse.targets import check_target, drive_of, why_undriven
+from dorkos.pulse.timeline import Timeline
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.settings import SchedulerSettings
@@ -275,6 +276,10 @@ class PulseStore:
         return await self._database.read(
             lambda c: reading.missed(c, since=since, until=until, now=now, limit=limit)
         )
+
+    async def timeline(self, schedule_ids: Sequence[str], *, since: datetime, now: datetime) -> Timeline:
+        """What became of the instants of some schedules. See `timeline.read`."""
+        return await self._database.read(lambda c: timeline.read(c, schedule_ids, since=since, now=now))
 
     async def usual_durations(self, since: datetime) -> dict[str, int]:
         """How long completed runs took on average since then, in milliseconds, by schedule."""

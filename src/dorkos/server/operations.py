@@ -9,6 +9,7 @@ from dorkos.operation import Operation
 from dorkos.pulse.operations import OPERATIONS as PULSE
 from dorkos.relay.operations import OPERATIONS as RELAY
 from dorkos.server.config import CONFIG
+from dorkos.server.database_care import CARE
 from dorkos.server.fleet import FLEET
 from dorkos.server.sessions import SESSIONS
 from dorkos.server.status import SYSTEM
@@ -16,6 +17,7 @@ from dorkos.server.tokens import TOKENS
 
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *SYSTEM,
+    *CARE,
     *CONFIG,
     *TOKENS,
     *FLEET,

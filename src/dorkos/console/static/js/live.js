@@ -73,7 +73,10 @@
       if (data.state === "out") location.reload();
     }
     if (data.topic) {
+      // What a run prints concerns the page of that run alone, which takes care of it by itself.
+      const isOutput = data.kind === "pulse.run.output";
       document.dispatchEvent(new CustomEvent("dork:event", { detail: data }));
+      if (isOutput) return;
       if (data.topic === "reset" || !data.cursor || isNewer(data.cursor)) want(data.topic);
     } else if (data.cursor && isNewer(data.cursor)) {
       want("all"); // What happened between the making of this page and the opening of the stream.

@@ -1,0 +1,90 @@
+"""Every page answers, for a browser that is logged in, with nothing there yet and with a day behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dorkos.console.render import POLICY
+from scripts import lively
+from tests.console.addresses import EMPTY, pages
+from tests.server_process import ServerProcess
+
+pytestmark = pytest.mark.xdist_group("console")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A browser at a server that has nothing to show."""
+    folder = tmp_path_factory.mktemp("empty")
+    with ServerProcess(folder / "home", boundary=folder) as server, browser(server) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+    """A browser at a server with a day behind it, and the addresses of its pages."""
+    folder: Path = tmp_path_factory.mktemp("lived")
+    (folder / "projects").mkdir()
+    ids = lively.furnish(folder / "home", folder / "projects")
+    with ServerProcess(folder / "home", boundary=folder) as server, browser(server) as client:
+        ids["run"] = client.get("/api/pulse/runs", params={"limit": 1}).json()[0]["id"]
+        yield client, pages(ids)
+
+
+@contextmanager
+def browser(server: ServerProcess) -> Iterator[httpx.Client]:
+    """What a browser would send, logged in."""
+    with server.client() as api:
+        link = api.post("/api/sessions/links").json()["path"]
+    headers = {"Accept": "text/html"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False) as client:
+        client.get(link)
+        yield client
+
+
+@pytest.mark.parametrize("address", EMPTY)
+def test_a_page_with_nothing_to_show_says_what_to_do_next(empty: httpx.Client, address: str) -> None:
+    """No page is blank, and none fails for want of something."""
+    answer = empty.get(address)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert 'class="empty"' in answer.text or "<form" in answer.text
+
+
+def test_every_page_shows_what_is_there(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+    """With the policy that lets nothing inline and nothing from elsewhere in, and without anything inline."""
+    client, addresses = lived_in
+    for name, address in addresses.items():
+        answer = client.get(address)
+        assert answer.status_code == 200, name
+        assert answer.headers["content-security-policy"] == POLICY, name
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", answer.text), name
+        for place in re.findall(r'(?:src|href|action)="([^"]*)"', answer.text):
+            assert (place.startswith("/") and not place.startswith("//")) or place == "#main", (name, place)
+
+
+def test_pages_lead_only_to_pages_that_are_there(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+    """Every link of every page answers."""
+    client, addresses = lived_in
+    links: set[str] = set()
+    for address in addresses.values():
+        found = re.findall(r'href="(/[^"]*)"', client.get(address).text)
+        links.update(link.replace("&amp;", "&") for link in found)
+    broken = [link for link in sorted(links) if client.get(link).status_code >= 400]
+    assert not broken
+
+
+def test_what_is_not_there_is_told_on_a_page(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+    """With the status of its code and a way back."""
+    client, _ = lived_in
+    for address in ("/pulse/runs/01JD8Q2M5W7ZC3K9VXN4T6BRAE", "/nothing", "/mesh/agents/nobody"):
+        answer = client.get(address)
+        assert answer.status_code == 404, address
+        assert "text/html" in answer.headers["content-type"]
+        assert 'href="/"' in answer.text
