@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_everything_lies_inside(home: Home) -> None:
     places = (home.database_path, home.token_path, home.config_path, home.backups_path, home.lock_path)
     assert [place.name for place in places] == ["dork.db", "token", "config.toml", "backups", "lock"]
     assert {place.parent for place in places} == {home.path}
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Nothing is made: it would stand in answers and files, which are UTF-8."""
+    home = Home(tmp_path / os.fsdecode(b"h\xff"))
+    with pytest.raises(DorkError) as refusal:
+        home.prepare()
+    assert refusal.value.code is ErrorCode.HOME_UNWRITABLE
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.plain_file import read_file, write_file
+from dorkos.storable import clean_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -71,8 +72,11 @@ class Home:
     def prepare(self) -> None:
         """Make the directory, readable by its owner alone, and prove that it can be written.
 
-        The mode of a directory that exists is left alone. Raises `home_unwritable`.
+        The mode of a directory that exists is left alone. Raises `home_unwritable`, also for a path that is
+        no text: it stands in answers and files, which are.
         """
+        if clean_text(str(self.path)) != str(self.path):
+            raise self._unwritable("its path is not UTF-8")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Only writing proves it: modes do not bind root, and a disk may be read-only.

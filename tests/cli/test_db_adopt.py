@@ -78,6 +78,21 @@ def test_a_running_server_keeps_it_out(tmp_path: Path) -> None:
     assert (done.code, done.json["code"]) == (6, "home_locked")
 
 
+def test_migrate_tells_by_its_exit_code_that_something_was_left_out(tmp_path: Path) -> None:
+    """On trial and for good. Another `adopt` of the same home says that it is ours already."""
+    home = copy_of("home-upgraded-by-server", tmp_path)
+    (home / "schedules.json").write_text("{", "utf-8")
+    assert _db(home, "migrate", "--dry-run").code == 1
+    done = _db(home, "migrate")
+    assert done.code == 1
+    assert f"Left out: {home / 'schedules.json'}: not JSON" in done.out
+    assert _db(home, "migrate").code == 0
+    again = _db(home, "adopt", str(home), "--json").json
+    assert again["code"] == "validation_failed"
+    assert "of this DorkOS already" in again["hint"]
+    assert "db migrate" not in again["hint"]
+
+
 def test_migrate_takes_over_what_lies_in_the_home(tmp_path: Path) -> None:
     """After a rehearsal that changed nothing and said the same."""
     home = copy_of("home-upgraded-by-server", tmp_path)

@@ -25,7 +25,7 @@ from dorkos.db.verify import verify_sqlite
 from dorkos.settings import BackupSettings
 from dorkos.testing import create_test_db
 from tests.db.conftest import Bench
-from tests.db.test_restore import largest_file
+from tests.db.room import largest_file
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from dorkos.db.verify import verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.testing import create_sqlite_file, empty_postgres
 from tests.db.any_rows import any_rows, filled_sqlite, stored
 from tests.db.moves import Spoil, changed, export_of, import_into, signed
+from tests.db.room import no_room_beyond
 
 
 @pytest.fixture
@@ -172,3 +174,20 @@ def test_a_file_cut_anywhere_is_refused(export: bytes, tmp_path: Path) -> None:
     assert damaged.value.code is ErrorCode.IMPORT_INVALID
     # A file that lost nothing but its last line end lost nothing.
     import_into(tmp_path / "dork.db", export[:-1])
+
+
+@pytest.mark.parametrize("spare", [0, 2, 8, 20])
+def test_a_disk_that_fills_leaves_the_target_empty(spare: int, tmp_path: Path) -> None:
+    """Code `disk_full`, wherever the room ends; with room the same import succeeds."""
+    (tmp_path / "source").mkdir()
+    export = export_of(filled_sqlite(tmp_path / "source" / "dork.db", any_rows(0, per_table=30)))
+    target = tmp_path / "dork.db"
+    create_sqlite_file(target)
+    pages = target.stat().st_size // 4096
+    with no_room_beyond(pages + spare), pytest.raises(DorkError) as refusal:
+        import_into(target, export)
+    assert refusal.value.code is ErrorCode.DISK_FULL
+    assert refusal.value.hint
+    assert not any(stored(target).values())
+    assert verify_sqlite(target) == []
+    import_into(target, export)

@@ -7,15 +7,12 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from dorkos.clock import SystemClock
 from dorkos.db.engine import APPLICATION_ID, sqlite_driver
@@ -27,6 +24,7 @@ from dorkos.serving import run
 from dorkos.testing import create_sqlite_file
 from tests.cli.terminal import call
 from tests.db.conftest import Bench
+from tests.db.room import no_room_beyond
 from tests.db.test_lineage_rows import ROWS
 
 ALL = [revision.id for revision in revisions()]
@@ -238,20 +236,6 @@ def test_two_migrating_commands_at_once_end_well(tmp_path: Path) -> None:
     assert verify_sqlite(tmp_path / "dork.db") == []
 
 
-@contextmanager
-def _no_room_beyond(pages: int) -> Iterator[None]:
-    """Let no database of this process grow beyond so many pages."""
-
-    def bound(raw: Any, _record: object) -> None:
-        raw.execute(f"PRAGMA max_page_count = {pages}")
-
-    sa.event.listen(sa.Engine, "connect", bound)
-    try:
-        yield
-    finally:
-        sa.event.remove(sa.Engine, "connect", bound)
-
-
 def _fill_lineage(bench: Bench) -> None:
     bench.copy_revisions(3)
     bench.migrate()
@@ -268,7 +252,7 @@ def test_a_disk_that_fills_during_an_upgrade_stops_it_between_two_versions(bench
     _fill_lineage(bench)
     rows = {table: len(bench.rows(f"SELECT 1 FROM {table}")) for table in ROWS}
     ((pages,),) = bench.rows("PRAGMA page_count")
-    with _no_room_beyond(pages + spare):
+    with no_room_beyond(pages + spare):
         refusal = _start(bench.home)
     assert refusal.code is ErrorCode.DISK_FULL
     assert refusal.hint
@@ -291,58 +275,8 @@ def test_a_disk_that_fills_during_an_upgrade_stops_it_between_two_versions(bench
 def test_a_disk_that_is_full_for_a_new_database_leaves_none_that_serves(tmp_path: Path) -> None:
     """The first start fails with `disk_full`, and the next one makes the database."""
     home = tmp_path / "home"
-    with _no_room_beyond(4):
+    with no_room_beyond(4):
         assert _start(home).code is ErrorCode.DISK_FULL
     assert status_sqlite(home / "dork.db").applied == ()
     migrate_sqlite(home / "dork.db", backups=home / "backups", clock=SystemClock())
     assert verify_sqlite(home / "dork.db") == []
-
-
-# Everything is imported before the rights are dropped, since the code may lie where nobody else may read.
-_UNPRIVILEGED = """
-import json, os, sys
-from pathlib import Path
-import dorkos.serving, dorkos.offline, dorkos.db.backup, dorkos.db.verify, dorkos.testing
-from tests.cli.terminal import call
-home = Path(sys.argv[1])
-dorkos.testing.create_sqlite_file(home / "dork.db")
-if os.geteuid() == 0:
-    os.chown(home, 65534, 65534)
-    os.chown(home / "dork.db", 65534, 65534)
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-home.chmod(0o555)
-try:
-    def look():
-        return {path.name: path.read_bytes() for path in sorted(home.iterdir())}
-    before, found = look(), {}
-    for words in (["up"], ["db", "migrate"], ["db", "backup"], ["db", "status"], ["db", "verify"]):
-        done = call(*words, "--json", environment={"DORK_HOME": str(home)})
-        answer = json.loads(done.out)
-        found[" ".join(words)] = [done.code, answer.get("code"), look() == before]
-    print(json.dumps(found))
-finally:
-    home.chmod(0o755)
-"""
-
-
-def test_a_read_only_directory_is_refused_for_work_and_open_to_a_look() -> None:
-    """As an unprivileged user, whoever runs the tests: modes do not bind root. Nothing is made or changed."""
-    with tempfile.TemporaryDirectory(prefix="dorkos-readonly-") as folder:
-        root = Path(__file__).parents[2]
-        done = subprocess.run(
-            [sys.executable, "-c", _UNPRIVILEGED, folder],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=root,
-        )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
-        "up": [6, "home_unwritable", True],
-        "db migrate": [6, "home_unwritable", True],
-        "db backup": [7, "backup_failed", True],
-        "db status": [0, None, True],
-        "db verify": [0, None, True],
-    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import resource
 import secrets
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from dorkos.db.backup import back_up_sqlite
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.ledger import revisions
 from dorkos.db.migrate import Plan, migrate_sqlite
+from dorkos.db.rehearse import rehearse
 from dorkos.db.replace import Checkpoint, finish_replacement, no_checkpoint
 from dorkos.db.restore import Restore, prepared_restore
 from dorkos.db.schema.system import tokens
@@ -40,6 +40,7 @@ from dorkos.node import process_started_at
 from dorkos.pulse.rescue import Rescue
 from dorkos.vocabulary import RunReason, RunState, Scope
 from tests.db.conftest import Bench
+from tests.db.room import largest_file
 from tests.pulse.workshop import Workshop, a_node, python, workshop
 
 LEGACY = Path(__file__).parents[1] / "fixtures" / "legacy"
@@ -609,17 +610,6 @@ def test_a_database_that_lies_elsewhere_stays_there(filled: Bench, tmp_path: Pat
     assert [path.name for path in elsewhere.iterdir()] == ["state.db"]
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """As a disk with that much room: writing beyond it fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_without_room_for_the_new_one_nothing_is_changed(filled: Bench) -> None:
     """The unfinished copy is gone, too."""
     file = back_up(filled)
@@ -678,3 +668,16 @@ def test_the_lock_file_and_the_token_stay(filled: Bench) -> None:
     restore(filled, back_up(filled))
     for name in ("token", "lock", "config.json"):
         assert (filled.home / name).read_text(encoding="ascii") == name
+
+
+def test_a_backup_whose_name_is_no_text_can_be_restored(filled: Bench) -> None:
+    """Whatever bytes the name holds; where it is remembered U+FFFD stands for them."""
+    file = back_up(filled, filled.home / os.fsdecode(b"odd\xff.db"))
+    remember(filled, "since")
+    restore(filled, file)
+    assert mine(filled.path) == {"before"}
+    with filled.raw() as connection:
+        (name,) = connection.execute("SELECT entity_id FROM events ORDER BY position DESC").fetchone()
+    assert name == "odd\ufffd.db"
+    note = rehearse(file, scratch=filled.backups, clock=filled.clock, say=lambda _: None)
+    assert (note.ok, note.file) == (True, "odd\ufffd.db")

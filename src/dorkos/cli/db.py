@@ -57,6 +57,8 @@ def migrate(
     A snapshot is taken before anything changes. Refused while a server holds the data directory. With
     --dry-run nothing is changed, and a server may be running.
 
+    The exit code is 1 if something of DorkOS for Node was left out because it cannot be read.
+
     Example:
 
         dorkos db migrate --dry-run
@@ -73,6 +75,8 @@ def migrate(
         "adopted": report.adopted,
     }
     show(options, answer, tell_rehearsed if dry_run else tell_migrated)
+    if report.adopted is not None and report.adopted["unreadable"]:
+        raise typer.Exit(1)
 
 
 @command("backup")

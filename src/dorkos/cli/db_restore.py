@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,14 @@ def rehearse(
             "Restore a pg_dump into another database, and run `dorkos db verify --database` on that.",
         )
     backups = place.home.backups_path
-    backup = newest_backup(backups) if file is None else file_named(file)
+    try:
+        backup = newest_backup(backups) if file is None else file_named(file)
+    except OSError as fault:
+        raise DorkError(
+            ErrorCode.RESTORE_FAILED,
+            f"The folder of backups {backups} cannot be read: {fault.strerror}.",
+            hint="Correct its owner and mode, or move away what is in its place; or name the backup.",
+        ) from fault
     if backup is None:
         raise DorkError(
             ErrorCode.NOT_FOUND, f"There is no backup in {backups}.", hint="Make one with `dorkos db backup`."
@@ -122,7 +130,8 @@ def _scratch(backups: Path) -> Path:
     """Where there is room for databases; the folder for temporary files may be one in memory."""
     import tempfile
 
-    return backups if backups.is_dir() else Path(tempfile.gettempdir())
+    usable = backups.is_dir() and os.access(backups, os.W_OK | os.X_OK)
+    return backups if usable else Path(tempfile.gettempdir())
 
 
 def _record(place: Place, note: BackupNote) -> bool:

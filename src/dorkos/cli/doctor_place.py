@@ -74,18 +74,24 @@ def examine_zone(setting: str | None) -> Finding:
 
 def examine_home(home: Home, *, postgres: bool) -> Iterator[Finding]:
     """The data directory, the disk below it, and the operator's token. Nothing is made or changed."""
-    if not home.path.exists():
-        yield fine(
-            "directory", f"{home.path} does not exist yet; the first start makes it", path=str(home.path)
-        )
-    else:
-        yield examined("directory", lambda: _directory(home.path))
+    yield examined("directory", lambda: _directory(home.path))
     yield examined("disk", lambda: _disk(home, postgres=postgres))
-    if home.path.is_dir():
+    if os.access(home.path, os.X_OK):
         yield examined("token", lambda: _token(home))
 
 
 def _directory(path: Path) -> Finding:
+    try:
+        is_there = path.exists()
+    except PermissionError as refused:
+        return fault(
+            "directory",
+            f"{path} cannot be looked at: {refused.strerror}",
+            "A folder above it may not be entered: correct its mode, or name another by --home or DORK_HOME.",
+            path=str(path),
+        )
+    if not is_there:
+        return fine("directory", f"{path} does not exist yet; the first start makes it", path=str(path))
     if not path.is_dir():
         return fault("directory", f"{path} is no directory", "Name another with --home or DORK_HOME.")
     found = path.stat()
@@ -108,7 +114,8 @@ def _directory(path: Path) -> Finding:
 
 
 def _disk(home: Home, *, postgres: bool) -> Finding:
-    place = next(path for path in (home.path, *home.path.parents) if path.exists())
+    # Below a folder that may not be entered nothing can be asked; the same disk, most likely, is above it.
+    place = next(path for path in (home.path, *home.path.parents) if os.access(path, os.F_OK))
     mount, free = mount_of(home.database_path), shutil.disk_usage(place).free
     facts: dict[str, object] = {"freeBytes": free}
     told = f"{size(free)} free"

@@ -13,9 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver, sqlite_uri
 from dorkos.db.probe import connect_read_only, connect_to_ours
 from dorkos.db.side_files import side_file
 
@@ -90,12 +89,7 @@ def copy_untouched(database: Path, target: Path) -> VerifiedCopy:
     Raises `CopyError`, also when a server began to use the database meanwhile.
     """
     try:
-        before = _looks(database)
-        with closing(connect_to_ours(database)) as source:
-            expected = _copy_from(source, target, _go_on)
-        # A file that nobody had open was read without locks: then it must not have changed.
-        if not before[1] and _looks(database) != before:
-            raise CopyError(f"{database} was opened by another program meanwhile")
+        expected = _copy_by_reading(database, target, _go_on)
         _verify(target, expected, _go_on, APPLICATION_ID)
     except (OSError, sqlite_driver().Error) as fault:
         raise CopyError(str(fault)) from fault
@@ -109,13 +103,34 @@ def _looks(database: Path) -> tuple[tuple[int, int, int], bool]:
 
 
 def _copy(database: Path, target: Path, halt: Halt) -> dict[str, int]:
+    if not os.access(side_file(database, "-shm").parent, os.W_OK):
+        return _copy_by_reading(database, target, halt)
     # Opened for writing, though nothing is written: only then SQLite clears its side files away behind
     # us where we were the only user. Beside a server, which has the file open, it checkpoints nothing.
     source: sqlite3.Connection = sqlite_driver().connect(
-        f"file:{quote(str(database))}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
+        sqlite_uri(database, "rw"), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
     )
     with closing(source):
         return _copy_from(source, target, halt)
+
+
+def _copy_by_reading(database: Path, target: Path, halt: Halt) -> dict[str, int]:
+    """The same where nothing may be written, or is to be."""
+    before = _looks(database)
+    try:
+        source = connect_to_ours(database)
+        source.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite_driver().OperationalError as fault:
+        raise CopyError(
+            f"{database} cannot be opened: beside it lies a log of a server that was killed, and its folder "
+            "may not be written"
+        ) from fault
+    with closing(source):
+        expected = _copy_from(source, target, halt)
+    # A file that nobody had open was read without locks: then it must not have changed.
+    if not before[1] and _looks(database) != before:
+        raise CopyError(f"{database} was opened by another program meanwhile")
+    return expected
 
 
 def _copy_from(source: sqlite3.Connection, target: Path, halt: Halt) -> dict[str, int]:
@@ -129,7 +144,7 @@ def _copy_from(source: sqlite3.Connection, target: Path, halt: Halt) -> dict[str
     source.set_progress_handler(halt, STEPS_AT_ONCE)
     source.execute("BEGIN")
     counts = row_counts(source)
-    with closing(sqlite_driver().connect(str(target), isolation_level=None)) as copy:
+    with closing(sqlite_driver().connect(target, isolation_level=None)) as copy:
         # In steps, so that it can be given up. The open transaction keeps them at one moment.
         source.backup(copy, pages=_PAGES_AT_ONCE, progress=go_on)
         # One file with nothing beside it, which opens from a read-only medium, too.

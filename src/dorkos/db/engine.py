@@ -9,6 +9,7 @@ SQLite is the one past that fault, the standard module serves, behind the same r
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
@@ -100,8 +101,7 @@ def sqlite_engine(path: Path, role: Role) -> sa.Engine:
         refuse_network_filesystem(path)
     driver = sqlite_driver()
     mode = "rwc" if role is Role.WRITER else "rw"
-    # A path may hold `?`, `#` or `%`, which mean something in a URI.
-    uri = f"file:{quote(str(path))}?mode={mode}"
+    uri = sqlite_uri(path, mode)
 
     def connect() -> object:
         # The transaction is ours to begin, hence no isolation level; threads are kept apart by the pool.
@@ -120,6 +120,14 @@ def sqlite_engine(path: Path, role: Role) -> sa.Engine:
     begin = "BEGIN IMMEDIATE" if role is Role.WRITER else "BEGIN"
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def sqlite_uri(path: Path, mode: str) -> str:
+    """The file as SQLite's URI. `mode` is `ro`, `rw` or `rwc`.
+
+    A path may hold `?`, `#` or `%`, which mean something there, and bytes that are no text at all.
+    """
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
 
 
 def postgres_engine(url: str, *, pool_size: int = 8) -> sa.Engine:

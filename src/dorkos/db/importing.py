@@ -37,6 +37,7 @@ from dorkos.db.migrate import (
 from dorkos.db.moving import Place, arrive, put_mark, read_facts, refuse_filled
 from dorkos.db.progress import Progress, no_progress
 from dorkos.db.rows import BATCH_ROWS, PlainRow, Shape, insert, is_empty, is_row_refused, shapes
+from dorkos.db.savepoint import savepoint
 from dorkos.db.schema.system import schema_ledger, system_state
 from dorkos.errors import DorkError, ErrorCode
 
@@ -259,7 +260,7 @@ def _load(work: _Work, connection: sa.Connection) -> None:
 
 def _store(connection: sa.Connection, shape: Shape, rows: Sequence[PlainRow], lines: Sequence[int]) -> None:
     try:
-        with connection.begin_nested():
+        with savepoint(connection):
             insert(connection, shape, rows)
     except sa.exc.DBAPIError as fault:
         if not is_row_refused(fault):
@@ -269,7 +270,7 @@ def _store(connection: sa.Connection, shape: Shape, rows: Sequence[PlainRow], li
     # One of them was refused: one by one they tell which, for the price of having been stored in vain.
     for row, line in zip(rows, lines, strict=True):
         try:
-            with connection.begin_nested():
+            with savepoint(connection):
                 insert(connection, shape, [row])
         except sa.exc.DBAPIError as fault:
             if not is_row_refused(fault):

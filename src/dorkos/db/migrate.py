@@ -8,7 +8,6 @@ nothing pending this is a few reads, and neither Alembic nor any revision is imp
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
 from dorkos.db.restoring import refuse_unfinished_restore
 from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
-from dorkos.db.side_files import side_file
+from dorkos.db.side_files import refuse_readonly
 from dorkos.db.snapshot import take_snapshot
 from dorkos.errors import DorkError, ErrorCode
 
@@ -88,7 +87,7 @@ def migrate_sqlite(
     plan, say = plan or Plan(), progress or _silent
     refuse_network_filesystem(path)
     refuse_unfinished_restore(path)
-    _refuse_readonly(path)
+    refuse_readonly(path)
     known = revisions(plan.directory)
     state = probe_sqlite(path)
     refuse_unfinished(state.facts if state else {})
@@ -207,17 +206,6 @@ def _status(known: tuple[Revision, ...], applied: tuple[LedgerEntry, ...]) -> Mi
 
 def _remarks(applied: tuple[AppliedMigration, ...]) -> tuple[str, ...]:
     return tuple(f"{migration.id}: {note}" for migration in applied for note in migration.notes)
-
-
-def _refuse_readonly(path: Path) -> None:
-    """Before SQLite looks: it would leave side files with the mode of the file, which refuse ever after."""
-    for file in (path, side_file(path, "-wal"), side_file(path, "-shm")):
-        if file.exists() and not os.access(file, os.W_OK):
-            raise DorkError(
-                ErrorCode.DATABASE_READONLY,
-                f"{file} cannot be written.",
-                hint=f"Make it writable for the user who runs the server: chmod u+w '{file}'",
-            )
 
 
 def _silent(_: str) -> None:

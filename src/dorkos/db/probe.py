@@ -15,9 +15,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver, sqlite_uri
 from dorkos.db.filesystem import refuse_dangling_link
 from dorkos.db.ledger import LedgerEntry
 from dorkos.db.legacy.recognition import LEDGER
@@ -94,7 +93,7 @@ def connect_read_only(path: Path, *, immutable: bool) -> sqlite3.Connection:
     """A raw connection that cannot write. `immutable` also promises that nobody else does: then not even
     the side files of a write-ahead log are made, and none is read."""
     connection: sqlite3.Connection = sqlite_driver().connect(
-        f"file:{quote(str(path))}?mode=ro{'&immutable=1' if immutable else ''}",
+        f"{sqlite_uri(path, 'ro')}{'&immutable=1' if immutable else ''}",
         uri=True,
         isolation_level=None,
         timeout=BUSY_TIMEOUT_MS / 1000,

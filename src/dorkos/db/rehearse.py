@@ -15,13 +15,17 @@ from dorkos.db.migrate import status_sqlite
 from dorkos.db.retention import CopyKind, copies
 from dorkos.db.staging import never, stage
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.storable import clean_text
 
 # As the folders of unfinished copies, so that whoever clears those away finds this one after a kill.
 _PREFIX = ".dorkos-"
 
 
 def newest_backup(backups: Path) -> Path | None:
-    """The newest copy of the database, sound or not: which of the two is for a rehearsal to find."""
+    """The newest copy of the database, sound or not: which of the two is for a rehearsal to find.
+
+    Raises `OSError` if the folder cannot be read.
+    """
     found = copies(backups, CopyKind.DAILY, CopyKind.BACKUP, CopyKind.SNAPSHOT)
     return found[0].path if found else None
 
@@ -34,14 +38,16 @@ def rehearse(
     What is wrong with the backup is told in the note, not raised. Nothing is left behind, and nothing else
     is touched. Blocking; raises `CopyHaltedError` soon after `halt` said so.
     """
+    name = clean_text(file.name)
     try:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=scratch, ignore_cleanup_errors=True) as folder:
             staged = stage(file, Path(folder), clock=clock, say=say, halt=halt)
     except DorkError as refusal:
-        return BackupNote(clock.now(), False, file.name, problem=refusal.message)
+        return BackupNote(clock.now(), False, name, problem=clean_text(refusal.message))
     except OSError as fault:
-        return BackupNote(clock.now(), False, file.name, problem=f"no folder could be made for it: {fault}")
-    return BackupNote(clock.now(), True, file.name, staged.rows)
+        problem = clean_text(f"no folder could be made for it: {fault}")
+        return BackupNote(clock.now(), False, name, problem=problem)
+    return BackupNote(clock.now(), True, name, staged.rows)
 
 
 def record_offline(database: Path, note: BackupNote, *, clock: Clock) -> bool:

@@ -21,17 +21,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from dorkos.db.connections import reading_sqlite
 from dorkos.db.copying import CopyError, place_copy, sync
-from dorkos.db.engine import BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.engine import BUSY_TIMEOUT_MS, sqlite_driver, sqlite_uri
 from dorkos.db.probe import probe_sqlite
 from dorkos.db.restoring import INTENT, WORKPLACE
 from dorkos.db.retention import CopyKind, copy_names
-from dorkos.db.side_files import own_place
+from dorkos.db.side_files import own_place, refuse_readonly
 from dorkos.db.verify import damage
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.plain_file import read_file
@@ -88,8 +87,9 @@ def replace_database(
     """Put `staged`, one synced file of the workplace, in the place of `database`. Durable on return.
 
     Returns the file or the folder in which the old database is kept; None if there was none. The caller
-    holds the directory's lock. Raises `database_busy` when another program has the old one open, and
-    `restore_failed` when it cannot be kept; then everything is as it was.
+    holds the directory's lock. Raises `database_busy` when another program has the old one open,
+    `database_readonly` when it may not be written, and `restore_failed` when it cannot be kept; then
+    everything is as it was.
     """
     # A link stays, and what it leads to is replaced: a rename over the link would leave the old one behind.
     database = own_place(database)
@@ -163,6 +163,7 @@ def _condition(database: Path) -> _Readable | _Unreadable | None:
 
 
 def _replace_readable(swap: _Swap, last_id: str) -> Path:
+    refuse_readonly(swap.database)
     with _alone_with(swap.database):
         swap.checkpoint("merged")
         try:
@@ -185,7 +186,7 @@ def _alone_with(database: Path) -> Iterator[None]:
     """
     try:
         connection = sqlite_driver().connect(
-            f"file:{quote(str(database))}?mode=rw",
+            sqlite_uri(database, "rw"),
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_MS / 1000,

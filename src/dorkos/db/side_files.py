@@ -6,6 +6,7 @@ commits that are in its log alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dorkos.errors import DorkError, ErrorCode
@@ -50,6 +51,20 @@ def refuse_what_is_no_file(database: Path) -> None:
             refuse_special(path)
         except OSError as fault:
             raise _unreachable(path, fault.strerror or str(fault)) from fault
+
+
+def refuse_readonly(path: Path) -> None:
+    """Raise `database_readonly` if the database or its log is there and may not be written.
+
+    To be asked before SQLite looks: it leaves side files with the mode of the file, which refuse ever after.
+    """
+    for file in (path, side_file(path, "-wal"), side_file(path, "-shm")):
+        if file.exists() and not os.access(file, os.W_OK):
+            raise DorkError(
+                ErrorCode.DATABASE_READONLY,
+                f"{file} cannot be written.",
+                hint=f"Make it writable for the user who runs the server: chmod u+w '{file}'",
+            )
 
 
 def _unreachable(path: Path, why: str) -> DorkError:

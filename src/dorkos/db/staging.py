@@ -25,6 +25,7 @@ from dorkos.db.resting import set_at_rest
 from dorkos.db.side_files import side_file
 from dorkos.db.verify import broken_references, damage, verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.storable import clean_text
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _CHUNK = 1024 * 1024
@@ -89,7 +90,8 @@ def stage(
             as_of = newest_event(connection)
         migrate_copy(path, clock=clock, progress=say)
         with migrating_sqlite(path) as connection, connection.begin():
-            set_at_rest(connection, name=file.name, as_of=as_of, revoked=revoked, now=clock.now())
+            name = clean_text(file.name)
+            set_at_rest(connection, name=name, as_of=as_of, revoked=revoked, now=clock.now())
         say("Checking the result")
         _refuse_problems(file, verify_sqlite(path, halt=halt), halt)
         rows = _rows_of(path)
@@ -160,7 +162,7 @@ def _copy_bytes(source: Path, target: Path, halt: Halt) -> None:
 def _merge_log(path: Path, file: Path) -> None:
     """Let SQLite bring in what a crash left in the log, or take back what it left half done."""
     try:
-        with closing(sqlite_driver().connect(str(path), isolation_level=None)) as connection:
+        with closing(sqlite_driver().connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
     except sqlite_driver().DatabaseError as fault:
         raise _corrupt(file, f"cannot be read together with its log ({fault})") from fault

@@ -112,11 +112,9 @@ def test_what_is_no_message_is_reported_by_its_path(tmp_path: Path, content: str
     assert len(read.rows["relay_messages"]) == 1
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
-    """A pipe would wait for a writer for ever."""
+def test_what_is_not_named_like_a_message_is_passed_over(tmp_path: Path) -> None:
+    """It never was one."""
     path = _write(tmp_path, "01KJ7J050XHEJQ7KYB5B1AE0G6", _envelope())
-    os.mkfifo(path.with_name("01KJ7J050XHEJQ7KYB5B1AE0G7.json"))
-    path.with_name("folder.json").mkdir()
     path.with_name(".DS_Store.json").write_text("x", "utf-8")
     path.with_name("notes.txt").write_text("x", "utf-8")
     read = collect(tmp_path)
@@ -273,3 +271,54 @@ def test_an_empty_home_has_nothing(tmp_path: Path) -> None:
     read = collect(tmp_path)
     assert {table for table, rows in read.rows.items() if rows} == set()
     assert read.report.left_out == []
+
+
+def test_what_is_no_file_in_a_mailbox_is_named(tmp_path: Path) -> None:
+    """A pipe, a folder, links to nowhere and in a circle, a device: each by its place, and nobody waits."""
+    home = copy_of(_HOME, tmp_path)
+    new, failed = (_mailbox(home, _CONSOLE, folder) for folder in ("new", "failed"))
+    failed.mkdir(exist_ok=True)
+    os.mkfifo(new / "pipe.json")
+    (new / "folder.json").mkdir()
+    (new / "nowhere.json").symlink_to("nothing.json")
+    (new / "circle.json").symlink_to("circle.json")
+    (new / "device.json").symlink_to("/dev/zero")
+    (new / "no message").mkdir()
+    message = _write(home, "01KJ7J050859WQ11G6SZW0AAAA", _envelope(), folder="failed")
+    os.mkfifo(failed / "01KJ7J050859WQ11G6SZW0AAAA.reason.json")
+    read = collect(home)
+    assert {Path(item.where).name: item.why for item in read.report.left_out} == {
+        "pipe.json": "it is a FIFO, not a file",
+        "folder.json": "it is a folder, not a file",
+        "nowhere.json": "No such file or directory",
+        "circle.json": "Too many levels of symbolic links",
+        "device.json": "it is a device, not a file",
+        "01KJ7J050859WQ11G6SZW0AAAA.reason.json": "it is a FIFO, not a file",
+    }
+    assert message.stem in read.by_id("relay_messages")
+
+
+def test_what_is_no_mailbox_is_named_or_passed_over(tmp_path: Path) -> None:
+    """A link may have led to one; a file never was one."""
+    home = copy_of(_HOME, tmp_path)
+    boxes = home / _MAILBOXES
+    (boxes / "nowhere").symlink_to("nothing")
+    (boxes / "circle").symlink_to("circle")
+    (boxes / "notes.txt").write_text("mine", "utf-8")
+    (boxes / "linked").symlink_to(_CONSOLE)
+    read = collect(home)
+    assert sorted(Path(item.where).name for item in read.report.left_out) == ["circle", "nowhere"]
+
+
+def test_names_that_are_no_text_cost_no_message(tmp_path: Path) -> None:
+    """Of a mailbox a hash stands for its name, which is told; of a file the id of its message."""
+    home = copy_of(_HOME, tmp_path)
+    odd = os.fsdecode(b"box\xff")
+    _write(home, "01KJ7J050859WQ11G6SZW0AAAA", _envelope(), name=odd)
+    _write(home, os.fsdecode(b"odd\xfe"), _envelope(id="01KJ7J050859WQ11G6SZW0BBBB"), name=odd)
+    read = collect(home)
+    assert read.report.left_out == []
+    assert {"01KJ7J050859WQ11G6SZW0AAAA", "01KJ7J050859WQ11G6SZW0BBBB"} <= read.by_id("relay_messages").keys()
+    (note,) = (note for note in read.report.notes if odd in note)
+    assert "the name of this mailbox is no text" in note
+    json.dumps(read.rows, default=str, ensure_ascii=False).encode()

@@ -12,7 +12,8 @@ from dorkos.clock import Clock
 from dorkos.db.connections import migrating_postgres, migrating_sqlite
 from dorkos.db.legacy.collecting import Rules, collect
 from dorkos.db.legacy.home import LegacyHome
-from dorkos.db.legacy.recognition import holds_any_store
+from dorkos.db.legacy.mendable import refuse_mendable
+from dorkos.db.legacy.recognition import DATABASE, holds_any_store
 from dorkos.db.legacy.report import Report
 from dorkos.db.legacy.rows import Rows
 from dorkos.db.legacy.write import write
@@ -41,16 +42,24 @@ def refuse_source(source: Path, home: Path, *, is_target: bool) -> None:
     """Raise `not_found` if there is nothing of the lineage in `source`.
 
     Raises `validation_failed` if the data directory `home` lies in it, since the source is not written, or is
-    it while the database in there `is_target`. Changes nothing.
+    it while the database in there `is_target`, and what `refuse_mendable` raises. Changes nothing.
     """
-    if not source.is_dir():
+    try:
+        is_directory = source.is_dir()
+    except OSError as fault:
+        refuse_mendable(source, fault)
+        is_directory = False
+    if not is_directory:
         raise _nothing_there(f"{source} is not a directory.")
     old, new = source.resolve(), home.resolve()
     if old == new and is_target:
         raise DorkError(
             ErrorCode.VALIDATION_FAILED,
             f"{source} is the data directory of this DorkOS itself. Nothing was changed.",
-            hint="What DorkOS for Node left there is taken over when it is opened: run `dorkos db migrate`. "
+            hint="The database in there is of this DorkOS already. What DorkOS for Node left beside it "
+            "can be brought over from a copy of the directory."
+            if _is_ours(source / DATABASE)
+            else "What DorkOS for Node left there is taken over when it is opened: run `dorkos db migrate`. "
             "Or name another data directory with --home.",
         )
     if old in new.parents:
@@ -61,6 +70,13 @@ def refuse_source(source: Path, home: Path, *, is_target: bool) -> None:
         )
     if not holds_any_store(source):
         raise _nothing_there(f"There is nothing of DorkOS for Node in {source}.")
+
+
+def _is_ours(database: Path) -> bool:
+    try:
+        return bool(status_sqlite(database).applied)
+    except DorkError:
+        return False
 
 
 def _nothing_there(message: str) -> DorkError:

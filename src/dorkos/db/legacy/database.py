@@ -24,7 +24,7 @@ class LegacyDatabase:
         self.copy = copy
         self._original = original
         self._report = report
-        self._connection: sqlite3.Connection = sqlite_driver().connect(str(copy), isolation_level=None)
+        self._connection: sqlite3.Connection = sqlite_driver().connect(copy, isolation_level=None)
         self._connection.text_factory = _lenient_text
         self._connection.execute("PRAGMA trusted_schema = OFF")
         # Without this, SQLite refuses a truncated file as a whole, though much of it may be there. Nothing is

@@ -14,6 +14,7 @@ from dorkos.db.legacy.addresses import is_subject, is_wildcard, mailbox_name, un
 from dorkos.db.legacy.deliveries import Delivery
 from dorkos.db.legacy.ids import derived_id
 from dorkos.db.legacy.report import PART
+from dorkos.db.legacy.values import plain_text
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer
 
 
@@ -93,7 +94,8 @@ def _endpoint(subject: str, mailbox: str, lying: list[Delivery], agent_id: str |
     return {
         "id": _id_of(subject, min(told, default=None)),
         "subject": subject,
-        "hash": mailbox,
+        # A folder may have a name that is no text; its hash then stands there, as it does in the subject.
+        "hash": mailbox if plain_text(mailbox) == mailbox else mailbox_name(mailbox),
         "agent_id": agent_id,
         "consumer": EndpointConsumer.CLAIM,
         "position": len(lying),

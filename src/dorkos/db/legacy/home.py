@@ -15,7 +15,9 @@ from types import TracebackType
 
 from dorkos.db.engine import APPLICATION_ID, sqlite_driver
 from dorkos.db.legacy.database import LegacyDatabase
+from dorkos.db.legacy.mendable import refuse_mendable
 from dorkos.db.legacy.report import Report
+from dorkos.plain_file import read_file, refuse_special
 
 _SIDE_FILES = ("-wal", "-journal")
 _ATTEMPTS = 3
@@ -38,7 +40,8 @@ UNREADABLE = Missing.UNREADABLE
 class LegacyHome:
     """See the module. Used as a context manager; its databases are closed with it.
 
-    The part that a file is reported under is its path within the directory.
+    The part that a file is reported under is its path within the directory. Whatever reads raises what
+    `refuse_mendable` raises: what cannot be read just now is not left out.
     """
 
     def __init__(self, path: Path, report: Report) -> None:
@@ -85,16 +88,14 @@ class LegacyHome:
         """The parsed JSON of a file; `ABSENT` if there is none, `UNREADABLE` if it was reported as such."""
         path = self.path / relative
         try:
-            # Opening anything else, such as a pipe, might wait for ever.
-            if path.exists() and not path.is_file():
-                raise OSError("it is no file")
-            stored = path.read_bytes()
+            stored = read_file(path)
         except FileNotFoundError:
             if not path.is_symlink():
                 return ABSENT
             self._report.unreadable(relative, str(path), "it is a link to a file that is not there")
             return UNREADABLE
         except OSError as fault:
+            refuse_mendable(path, fault)
             self._report.unreadable(relative, str(path), fault.strerror or str(fault))
             return UNREADABLE
         try:
@@ -118,6 +119,7 @@ class LegacyHome:
             self._looks[relative] = looks
             return database
         except (OSError, RuntimeError, sqlite_driver().Error) as fault:  # The second: links in a circle.
+            refuse_mendable(path, fault)
             reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
             self.lost[relative] = reason
             self._report.unreadable(relative, str(path), reason)
@@ -148,6 +150,8 @@ def _copy(path: Path, target: Path) -> _Looks | None:
         if _beside(source, "-wal").exists():
             raise OSError(f"there is no {source.name}, though a log of one lies there")
         return None
+    for suffix in ("", *_SIDE_FILES):
+        refuse_special(_beside(source, suffix))  # A device may never end.
     for _ in range(_ATTEMPTS):
         before = _looks(source)
         for suffix in ("", *_SIDE_FILES):

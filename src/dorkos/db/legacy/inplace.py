@@ -14,12 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import quote
 
 from dorkos.clock import Clock
 from dorkos.db.connections import migrating_sqlite
 from dorkos.db.copying import CopyError, place_copy, sync
-from dorkos.db.engine import BUSY_TIMEOUT_MS, sqlite_driver
+from dorkos.db.engine import BUSY_TIMEOUT_MS, sqlite_driver, sqlite_uri
 from dorkos.db.filesystem import refuse_network_filesystem
 from dorkos.db.legacy.adopt import HOLD_REASON, Adoption, Progress
 from dorkos.db.legacy.collecting import Rules, collect
@@ -112,7 +111,7 @@ def _checked(old: LegacyHome, path: Path) -> LegacyDatabase | None:
     found = old.database(DATABASE)
     if found is None:
         if os.path.lexists(path):
-            raise _damaged(path, "it cannot be read")
+            raise _damaged(path, old.lost.get(DATABASE, "it cannot be read"))
         return None
     problems = found.problems()
     if problems:
@@ -187,7 +186,7 @@ def _alone_with(database: Path, old: LegacyHome) -> Iterator[None]:
     """
     try:
         connection = sqlite_driver().connect(
-            f"file:{quote(str(database))}?mode=rw",
+            sqlite_uri(database, "rw"),
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_MS / 1000,

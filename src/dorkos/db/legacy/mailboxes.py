@@ -9,7 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from dorkos.db.legacy.home import parse_document
+from dorkos.db.legacy.mendable import refuse_mendable
 from dorkos.db.legacy.report import Report
+from dorkos.db.legacy.values import plain_text
+from dorkos.plain_file import read_file
 
 MAILBOXES = "relay/mailboxes"
 _ENDING = ".json"
@@ -58,7 +61,7 @@ class Mailboxes:
 def read_mailboxes(home: Path, report: Report) -> Mailboxes:
     """Read every mailbox of a home, in the order of names. What cannot be read is reported and left out."""
     reader = _Reader(home, report)
-    names = tuple(entry.name for entry in reader.listing(home / MAILBOXES) if entry.is_dir())
+    names = tuple(entry.name for entry in reader.listing(home / MAILBOXES) if reader.is_folder(entry))
     files = tuple(file for name in names for file in reader.mailbox(name))
     return Mailboxes(names, files, frozenset(reader.lost), reader.unfinished)
 
@@ -72,6 +75,8 @@ class _Reader:
 
     def mailbox(self, name: str) -> Iterator[MailFile]:
         place = self._home / MAILBOXES / name
+        if plain_text(name) != name:
+            self._report.note(f"{place}: the name of this mailbox is no text; a hash of it stands for it.")
         self.unfinished += sum(1 for entry in self.listing(place / "tmp") if entry.name.endswith(_ENDING))
         for folder in Folder:
             for file_id in self._file_ids(place / folder):
@@ -93,15 +98,29 @@ class _Reader:
         except FileNotFoundError:
             return []
         except OSError as fault:
+            refuse_mendable(folder, fault)
             self._unreadable(folder, fault.strerror or str(fault))
             return []
+
+    def is_folder(self, entry: os.DirEntry[str]) -> bool:
+        """Whether it may be a mailbox. A link that leads nowhere may have been one, which is reported."""
+        path = Path(entry.path)
+        try:
+            if entry.is_dir():
+                return True
+            if not entry.is_symlink():
+                return False  # A file beside the mailboxes was never one.
+            path.stat()
+        except OSError as fault:
+            refuse_mendable(path, fault)
+            self._unreadable(path, fault.strerror or str(fault))
+        return False
 
     def _file_ids(self, folder: Path) -> list[str]:
         """Every message of a folder, also one of which only the file with the reason is left."""
         found: dict[str, None] = {}
         for entry in self.listing(folder):
-            # Opening anything else, such as a pipe, might wait for ever.
-            if not entry.name.endswith(_ENDING) or not entry.is_file():
+            if not entry.name.endswith(_ENDING):
                 continue
             is_reason = folder.name == Folder.FAILED and entry.name.endswith(_REASON_ENDING)
             found[entry.name.removesuffix(_REASON_ENDING if is_reason else _ENDING)] = None
@@ -113,7 +132,7 @@ class _Reader:
         if folder is Folder.FAILED:
             path = place / f"{file_id}{_REASON_ENDING}"
             reason, _, fault = _object_in(path)
-            if fault is not None and path.exists():
+            if fault is not None and os.path.lexists(path):
                 self._unreadable(path, fault)
         path = place / f"{file_id}{_ENDING}"
         envelope, damaged, fault = _object_in(path)
@@ -136,9 +155,11 @@ class _Reader:
 def _object_in(path: Path) -> tuple[dict[str, object] | None, bytes | None, str | None]:
     """The JSON object in a file, its bytes if they are not UTF-8, and what is wrong with the file."""
     try:
-        stored = path.read_bytes()
+        # Never waits for a FIFO of such a name.
+        stored = read_file(path)
         value = parse_document(stored)
     except OSError as fault:
+        refuse_mendable(path, fault)
         return None, None, fault.strerror or str(fault)
     except ValueError as fault:
         return None, None, f"not JSON: {fault}"

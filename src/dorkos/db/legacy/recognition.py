@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from dorkos.db.legacy.mendable import refuse_mendable
 
 DATABASE = "dork.db"
 # Where a home of the lineage kept its state before it had a `dork.db`.
@@ -38,12 +39,25 @@ def is_known(ledger: Iterable[tuple[object, object]]) -> bool:
 
 
 def holds_any_store(home: Path) -> bool:
-    """Whether a directory may be a home of the lineage."""
-    return any(os.path.lexists(home / store) for store in STORES)
+    """Whether a directory may be a home of the lineage.
+
+    Raises what `refuse_mendable` raises: a folder that may not be entered is not an empty one.
+    """
+    return any(_may_be_there(home / store) for store in STORES)
 
 
 def holds_only_older_stores(home: Path) -> bool:
-    """Whether a home has no `dork.db` yet, but a store that the lineage had before it."""
-    if any(os.path.lexists(home / f"{DATABASE}{suffix}") for suffix in ("", "-wal")):
+    """Whether a home has no `dork.db` yet, but a store that the lineage had before it. Raises as above."""
+    if any(_may_be_there(home / f"{DATABASE}{suffix}") for suffix in ("", "-wal")):
         return False
-    return any((home / store).is_file() for store in OLDER_STORES)
+    return any(_may_be_there(home / store) and (home / store).is_file() for store in OLDER_STORES)
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path.is_symlink()
+    except OSError as fault:
+        refuse_mendable(path, fault)
+    return True

@@ -15,6 +15,7 @@ from dorkos.db.hold import hold_fleet
 from dorkos.db.legacy.placing import fit, recount
 from dorkos.db.legacy.report import PART, Report
 from dorkos.db.legacy.rows import Row, Rows
+from dorkos.db.savepoint import savepoint
 from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
 
@@ -102,14 +103,14 @@ def _insert_batch(
 ) -> set[tuple[object, ...]]:
     """The keys of the rows that were not there before."""
     try:
-        with connection.begin_nested():
+        with savepoint(connection):
             return _execute(connection, table, batch)
     except sa.exc.IntegrityError:
         pass  # One of them breaks a rule. Which one shows alone, and the others are not its fault.
     inserted: set[tuple[object, ...]] = set()
     for row in batch:
         try:
-            with connection.begin_nested():
+            with savepoint(connection):
                 inserted |= _execute(connection, table, [row])
         except sa.exc.IntegrityError as fault:
             report.unreadable(
