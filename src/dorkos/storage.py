@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dorkos.clock import Clock, SystemClock
 from dorkos.db.database import Database
 from dorkos.db.engine import is_postgres
-from dorkos.db.legacy.recognition import holds_only_older_stores
+from dorkos.db.legacy.recognition import holds_only_older_stores, refuse_to_hide
 from dorkos.db.migrate import MigrationReport, migrate_postgres, migrate_sqlite, rehearse_sqlite
 from dorkos.db.postgres import PostgresDatabase
 from dorkos.db.replace import finish_replacement
@@ -93,6 +93,7 @@ def adopt(home: Home, source: Path, url: str | None, clock: Clock, echo: Callabl
         rules = _rules(home)
         if url is not None:
             return adopt_into_postgres(source, url, clock=clock, rules=rules, say=echo)
+        refuse_to_hide(home.path)
         finish_replacement(home.database_path)
         return adopt_into_sqlite(
             source, home.database_path, backups=home.backups_path, clock=clock, rules=rules, say=echo

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from dorkos.testing import empty_postgres
 from tests.cli.conftest import Dorkos
 from tests.cli.terminal import Done, call
 from tests.db.any_rows import NEWEST, any_rows, filled_sqlite
+from tests.db.legacy.adopt_kit import content_of, copy_of
+from tests.db.legacy.relay_kit import FIXTURES
 
 
 def db(home: Path, *words: str, stdin: bytes = b"") -> Done:
@@ -107,6 +111,49 @@ def test_an_import_is_refused_in_words(filled: Path, tmp_path: Path) -> None:
     assert (full.code, full.json["code"]) == (7, "target_not_empty")
     again = db(filled, "export", str(file), "--json")
     assert (again.code, again.json["code"]) == (2, "validation_failed")
+
+
+def test_a_fifo_is_read_while_somebody_writes_into_it(filled: Path, tmp_path: Path) -> None:
+    """As from a pipe; where nobody has it open for writing the import ends at once."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    alone = db(tmp_path / "new", "import", str(fifo), "--json")
+    assert (alone.code, alone.json["code"]) == (2, "import_invalid")
+    writer = subprocess.Popen(
+        ["sh", "-c", 'exec cat "$0" > "$1"', str(_exported(filled, tmp_path)), str(fifo)],
+    )
+    # Held open for reading, so that the other end can be opened; what comes is left for the import.
+    keeper = os.open(fifo, os.O_RDONLY)
+    try:
+        done = db(tmp_path / "new", "import", str(fifo), "--json")
+    finally:
+        os.close(keeper)
+        writer.wait()
+    assert done.json["digest"] == db(filled, "digest", "--json").json["digest"]
+
+
+def _exported(home: Path, folder: Path) -> Path:
+    assert db(home, "export", str(folder / "out.jsonl.gz")).code == 0
+    return folder / "out.jsonl.gz"
+
+
+def test_what_was_not_taken_over_yet_is_not_hidden(filled: Path, tmp_path: Path) -> None:
+    """A database beside older stores would keep everybody from looking at them: it is not made."""
+    old = copy_of("home-three-databases", tmp_path)
+    before = content_of(old)
+    export = _exported(filled, tmp_path)
+    backup = db(filled, "backup", "--json").json["file"]
+    for words in (
+        ("import", str(export)),
+        ("restore", "--yes", backup),
+        ("adopt", str(FIXTURES / "home-wal")),
+    ):
+        refused = db(old, *words, "--json").json
+        assert refused["code"] == "database_lineage", words
+        assert "db migrate" in refused["hint"]
+        assert {path: held for path, held in content_of(old).items() if path != "lock"} == before
+    assert db(old, "migrate").code == 0
+    assert db(old, "restore", "--yes", backup).code == 0
 
 
 def test_who_holds_the_directory_is_left_alone(filled: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -120,10 +121,13 @@ def import_(
     """
     from dorkos.clock import SystemClock
     from dorkos.db.importing import import_export
+    from dorkos.db.legacy.recognition import refuse_to_hide
 
     options = options_of(context)
     place = place_of(options, database)
     with _opened(file) as (lines, size), _locked(place.home), progress_bar() as progress:
+        if not place.url:
+            refuse_to_hide(place.home.path)
         made = import_export(
             lines,
             _source(place),
@@ -222,7 +226,10 @@ def _opened(file: str) -> Iterator[tuple[io.BufferedReader, int]]:
         return
     path = file_named(file)
     try:
-        opened = path.open("rb")
+        # A FIFO that nobody has open for writing is empty: waiting for somebody might take for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(descriptor, True)
+        opened = os.fdopen(descriptor, "rb")
     except OSError as fault:
         raise DorkError(
             ErrorCode.NOT_FOUND,

@@ -44,6 +44,7 @@ def restore(
         dorkos db restore ~/.dork/backups/daily-20260301T090000Z-0004_full_schema.db
     """
     from dorkos.clock import SystemClock
+    from dorkos.db.legacy.recognition import refuse_to_hide
     from dorkos.db.replace import finish_replacement
     from dorkos.db.restore import prepared_restore
     from dorkos.db.staging import refuse_what_is_no_file
@@ -63,6 +64,7 @@ def restore(
         )
     home = place.home
     with _locked(home):
+        refuse_to_hide(home.path)
         finish_replacement(home.database_path)
         prepared = prepared_restore(
             backup, home.database_path, backups=home.backups_path, clock=SystemClock(), say=notice

@@ -33,6 +33,10 @@ _CHOOSE_ANOTHER = (
     "Nothing was changed. Choose another backup: `dorkos db backup` makes them, and more lie in the backups "
     "folder of the data directory."
 )
+_OF_NODE = (
+    "It is no backup of this DorkOS. To bring it over, put it into an empty directory as `dork.db` and run "
+    "`dorkos db adopt` on that; to go back to DorkOS for Node, put it there as that version's own."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +240,12 @@ def _failed(file: Path, folder: Path, fault: Exception) -> DorkError:
 
 def _about(file: Path, path: Path, refusal: DorkError) -> DorkError:
     """The refusal of the copy, told of the backup; where to go with an own database is no advice here."""
-    keep = {
-        *(ErrorCode.DATABASE_NEWER, ErrorCode.DATABASE_LINEAGE),
-        *(ErrorCode.MIGRATION_MISSING, ErrorCode.DATABASE_BUSY),
-    }
+    keep = {ErrorCode.DATABASE_NEWER, ErrorCode.MIGRATION_MISSING, ErrorCode.DATABASE_BUSY}
+    hint = refusal.hint if refusal.code in keep else _CHOOSE_ANOTHER
     message = refusal.message.replace(str(path), str(file))
     return DorkError(
         refusal.code,
         message if str(file) in message else f"{file} cannot be restored: {message}",
-        hint=refusal.hint if refusal.code in keep else _CHOOSE_ANOTHER,
+        hint=_OF_NODE if refusal.code is ErrorCode.DATABASE_LINEAGE else hint,
         details=refusal.details,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.connections import migrating_postgres
 from dorkos.db.engine import sqlite_driver
+from dorkos.db.legacy.write import ADOPT_LOCK
 from dorkos.db.schema.tables import metadata
 from dorkos.db.verify import verify_postgres, verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
@@ -224,6 +226,26 @@ def test_into_postgresql_the_same_comes(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert stored == _typed_dump(connection)
     engine.dispose()
+
+
+def test_two_that_write_into_one_postgresql_take_turns(tmp_path: Path) -> None:
+    """Each sees what the other one brought, so that a later run finds nothing to add."""
+    with empty_postgres() as url, ThreadPoolExecutor() as pool:
+        storage.migrate(Home(tmp_path / "place"), url, ManualClock(NOW), lambda _: None)
+        with migrating_postgres(url) as holder, holder.begin():
+            holder.execute(sa.select(sa.func.pg_advisory_xact_lock(ADOPT_LOCK)))
+            adopting = pool.submit(
+                storage.adopt,
+                Home(tmp_path / "place"),
+                FIXTURES / "home-wal",
+                url,
+                ManualClock(NOW),
+                lambda _: None,
+            )
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not holder.exec_driver_sql(waiting).scalar_one():
+                assert not adopting.done()
+        assert adopting.result(timeout=60).added > 0
 
 
 def _typed_dump(connection: sa.Connection) -> dict[str, list[str]]:

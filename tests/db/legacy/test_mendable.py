@@ -95,6 +95,7 @@ def test_a_full_folder_for_temporary_files_makes_no_database_look_damaged(
 @pytest.mark.parametrize("spare", [0, 1, 2, 4])
 def test_too_few_open_files_leave_nothing_out(spare: int, target: Target, tmp_path: Path) -> None:
     """Wherever they end: a message that could not be opened would be lost for good."""
+    brought("home-three-databases")  # What is imported on first use is here then.
     home = copy_of("home-three-databases", tmp_path)
     with only_more_files(spare), pytest.raises(DorkError) as refusal:
         target.adopt(home)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dorkos.db.legacy.mendable import refuse_mendable
+from dorkos.errors import DorkError, ErrorCode
 
 DATABASE = "dork.db"
 # Where a home of the lineage kept its state before it had a `dork.db`.
@@ -51,6 +52,19 @@ def holds_only_older_stores(home: Path) -> bool:
     if any(_may_be_there(home / f"{DATABASE}{suffix}") for suffix in ("", "-wal")):
         return False
     return any(_may_be_there(home / store) and (home / store).is_file() for store in OLDER_STORES)
+
+
+def refuse_to_hide(home: Path) -> None:
+    """Raise `database_lineage` where a new database would hide older stores: nobody would look at them again.
+
+    Raises as above, too.
+    """
+    if holds_only_older_stores(home):
+        raise DorkError(
+            ErrorCode.DATABASE_LINEAGE,
+            f"{home} holds what DorkOS for Node left, which was not taken over yet. Nothing was changed.",
+            hint=f"Take it over first: dorkos --home '{home}' db migrate. Or name another data directory.",
+        )
 
 
 def _may_be_there(path: Path) -> bool:

@@ -20,6 +20,8 @@ from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
 
 _CHUNK = 500
+# "DORK" and a number of ours among advisory locks.
+ADOPT_LOCK = 0x444F524B_000A
 # What must be unique in a table besides its id; whoever is there first stands.
 _UNIQUE = (("agents", "project_path"), ("agent_denials", "path"))
 
@@ -29,6 +31,7 @@ def write(connection: sa.Connection, rows: Rows, report: Report, *, reason: str,
 
     What the target has under the same key stands as it is, so running it twice adds nothing.
     """
+    _one_at_a_time(connection)
     report.before = row_counts(connection)
     rows = {table: list(each) for table, each in rows.items()}
     for table, column in _UNIQUE:
@@ -43,6 +46,12 @@ def write(connection: sa.Connection, rows: Rows, report: Report, *, reason: str,
         hold_fleet(connection, reason=reason, now=now)
     report.after = row_counts(connection)
     return added
+
+
+def _one_at_a_time(connection: sa.Connection) -> None:
+    """Two that write at once would not see what of theirs belongs together. On SQLite there is one writer."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADOPT_LOCK)))
 
 
 def row_counts(connection: sa.Connection) -> dict[str, int]:
