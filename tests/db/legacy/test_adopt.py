@@ -178,6 +178,24 @@ def test_an_agent_whose_folder_has_another_agent_here_is_kept_aside(target: Targ
     assert target.rows("SELECT id FROM relay_endpoints WHERE agent_id = ?", agent["id"]) == []
 
 
+def test_an_agent_that_is_there_is_not_kept_aside_for_one_of_another_machine(target: Target) -> None:
+    """On another machine another agent may lie at the same path."""
+    target.adopt(FIXTURES / "home-node-0002")
+    agents = target.rows("SELECT * FROM agents ORDER BY id")
+    with sqlite_driver().connect(str(target.home.database_path)) as connection:
+        connection.executemany(
+            "INSERT INTO agents (id, name, runtime, project_path, host, registered_at, updated_at)"
+            " VALUES (?, 'elsewhere', 'other', ?, 'elsewhere', ?, ?)",
+            [
+                (f"7ZZ{number:023}", row["project_path"], row["registered_at"], row["updated_at"])
+                for number, row in enumerate(agents)
+            ],
+        )
+    again = target.adopt(FIXTURES / "home-node-0002")
+    assert (again.added, len(target.rows("SELECT id FROM agents"))) == (0, 2 * len(agents))
+    assert target.rows("SELECT key FROM system_state WHERE key LIKE 'lineage:agents:%:row'") == []
+
+
 @pytest.fixture
 def mixture(tmp_path: Path) -> Path:
     """A home in which both generations know the same agent, each by another name and path."""

@@ -22,7 +22,8 @@ from dorkos.db.schema.tables import metadata
 _CHUNK = 500
 # "DORK" and a number of ours among advisory locks.
 ADOPT_LOCK = 0x444F524B_000A
-# What must be unique in a table besides its id; whoever is there first stands.
+# What belongs to one row of a table besides its id; whoever is there first stands. Of agents on several
+# machines more than one may have it.
 _UNIQUE = (("agents", "project_path"), ("agent_denials", "path"))
 
 
@@ -67,10 +68,12 @@ def _without_taken(
 ) -> list[Row]:
     """The rows of a table but those whose `column` is another row's in the target, which are kept aside."""
     stored = metadata.tables[table].c
-    taken = {value: row_id for row_id, value in connection.execute(sa.select(stored.id, stored[column]))}
+    taken: dict[object, set[object]] = {}
+    for row_id, value in connection.execute(sa.select(stored.id, stored[column])):
+        taken.setdefault(value, set()).add(row_id)
     free: list[Row] = []
     for row in rows.get(table, []):
-        if taken.get(row[column], row["id"]) == row["id"]:
+        if row["id"] in taken.get(row[column], {row["id"]}):
             free.append(row)
             continue
         part = str(row.get(PART, table))
