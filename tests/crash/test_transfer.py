@@ -79,8 +79,8 @@ def test_a_large_transfer_survives_a_kill_and_comes_back_the_same(tmp_path: Path
         assert moved.tables["events"].rows == _EACH
         assert source.read_bytes() == before
 
-        exported = export_to_file(url, to=tmp_path / "export.jsonl.gz", folder=tmp_path, clock=SystemClock())
+        exported = export_to_file(url, to=tmp_path / "export.jsonl", folder=tmp_path, clock=SystemClock())
         assert exported.digest == moved.digest
-    with (tmp_path / "export.jsonl.gz").open("rb") as file:
+    with (tmp_path / "export.jsonl").open("rb") as file:
         back = import_export(file, tmp_path / "back.db", backups=tmp_path, clock=SystemClock())
     assert back.digest == moved.digest

@@ -15,6 +15,8 @@ from dorkos import storage
 from dorkos.clock import ManualClock
 from dorkos.db.connections import migrating_postgres
 from dorkos.db.engine import sqlite_driver
+from dorkos.db.legacy.adopt import adopt_into_sqlite
+from dorkos.db.legacy.collecting import Rules
 from dorkos.db.legacy.write import ADOPT_LOCK
 from dorkos.db.schema.tables import metadata
 from dorkos.db.verify import verify_postgres, verify_sqlite
@@ -228,6 +230,26 @@ def test_of_two_that_tell_of_the_same_agent_the_newer_stands(mixture: Path, targ
     assert report.parts["mesh/mesh.db agents"].already == 1
 
 
+def test_a_source_that_is_in_use_is_told(target: Target, tmp_path: Path) -> None:
+    """What came after it was read is not here, and a person has to know."""
+    source = copy_of("home-three-databases", tmp_path)
+    assert not any("was written after it was read" in note for note in target.adopt(source).report.notes)
+
+    def write_meanwhile(_cron: str, _zone: str | None) -> None:
+        (source / "schedules.json").write_text("[]", "utf-8")
+
+    report = adopt_into_sqlite(
+        source,
+        target.home.database_path,
+        backups=target.home.backups_path,
+        clock=ManualClock(),
+        rules=Rules(write_meanwhile, None),
+        say=lambda _: None,
+    ).report
+    (note,) = (note for note in report.notes if "was written after it was read" in note)
+    assert str(source / "schedules.json") in note
+
+
 def test_into_postgresql_the_same_comes(tmp_path: Path) -> None:
     """Row for row what comes into SQLite, and nothing when it is run again."""
     name = "home-upgraded-by-server"
@@ -298,12 +320,14 @@ def test_a_source_that_holds_nothing_is_refused(make: object, code: ErrorCode, t
     assert not (tmp_path / "never").exists()
 
 
-def test_the_data_directory_itself_is_refused(target: Target) -> None:
-    """It is taken over in place, which the hint says."""
-    with pytest.raises(DorkError) as refusal:
-        target.adopt(target.home.path / ".." / target.home.path.name)
-    assert refusal.value.code is ErrorCode.VALIDATION_FAILED
-    assert "dorkos db migrate" in (refusal.value.hint or "")
+def test_the_data_directory_itself_is_refused(target: Target, tmp_path: Path) -> None:
+    """It is taken over in place, which the hint says; unless its database is one of ours already."""
+    old = Target(Home(copy_of("home-wal", tmp_path)))
+    for mine, advised in ((old, True), (target, False)):
+        with pytest.raises(DorkError) as refusal:
+            mine.adopt(mine.home.path / ".." / mine.home.path.name)
+        assert refusal.value.code is ErrorCode.VALIDATION_FAILED
+        assert ("dorkos db migrate" in str(refusal.value.hint)) is advised
 
 
 def test_a_data_directory_within_the_source_is_refused(tmp_path: Path) -> None:

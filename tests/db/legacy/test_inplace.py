@@ -348,14 +348,30 @@ def test_a_store_that_cannot_be_read_stops_it(name: str, tmp_path: Path) -> None
     assert dump_of(home / "dork.db") == brought(name).dump()
 
 
-def test_a_store_that_is_written_meanwhile_stops_it(tmp_path: Path) -> None:
+def _write_to_a_database(home: Path) -> None:
+    with closing(sqlite_driver().connect(str(home / "pulse.db"), isolation_level=None)) as old:
+        old.execute("UPDATE runs SET error = 'late'")
+
+
+def _write_to_a_file(home: Path) -> None:
+    # As DorkOS for Node wrote it: a new file under the name of the old one.
+    (home / "new").write_text((home / "schedules.json").read_text("utf-8"), "utf-8")
+    (home / "new").replace(home / "schedules.json")
+
+
+def _make_a_file(home: Path) -> None:
+    (home / "relay" / "adapters.json").write_text("{}", "utf-8")
+
+
+@pytest.mark.parametrize("write", [_write_to_a_database, _write_to_a_file, _make_a_file])
+def test_a_store_that_is_written_meanwhile_stops_it(write: Callable[[Path], None], tmp_path: Path) -> None:
     """What DorkOS for Node adds after it was read would stay behind."""
     home = copy_of("home-three-databases", tmp_path)
+    (home / "relay" / "adapters.json").unlink()
 
     def work_on(step: str) -> None:
         if step == "built":
-            with closing(sqlite_driver().connect(str(home / "pulse.db"), isolation_level=None)) as old:
-                old.execute("UPDATE runs SET error = 'late'")
+            write(home)
 
     with pytest.raises(DorkError) as refusal:
         take_over(

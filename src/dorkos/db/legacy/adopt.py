@@ -110,7 +110,9 @@ def adopt_into_sqlite(
             return take_snapshot(target, backups, now=clock.now(), last_id=last_id)
 
         with migrating_sqlite(target) as connection:
-            return _write(connection, rows, report, clock=clock, say=say, take_snapshot=take)
+            adoption = _write(connection, rows, report, clock=clock, say=say, take_snapshot=take)
+        _tell_changed(home, report)
+        return adoption
 
 
 def adopt_into_postgres(source: Path, url: str, *, clock: Clock, rules: Rules, say: Progress) -> Adoption:
@@ -127,12 +129,22 @@ def adopt_into_postgres(source: Path, url: str, *, clock: Clock, rules: Rules, s
             report.note(_NO_SNAPSHOT)
 
         with migrating_postgres(url) as connection:
-            return _write(connection, rows, report, clock=clock, say=say, take_snapshot=take)
+            adoption = _write(connection, rows, report, clock=clock, say=say, take_snapshot=take)
+        _tell_changed(home, report)
+        return adoption
 
 
 def _read(home: LegacyHome, report: Report, clock: Clock, rules: Rules, say: Progress) -> Rows:
     say(f"Reading {home.path}")
     return collect(home, report, clock.now(), rules, in_place=False)
+
+
+def _tell_changed(home: LegacyHome, report: Report) -> None:
+    for relative in home.changed():
+        report.note(
+            f"ATTENTION: {home.path / relative} was written after it was read, so something uses it. What "
+            "came since is not here. Stop DorkOS for Node, and run this again."
+        )
 
 
 def _write(

@@ -30,7 +30,7 @@ class Missing(Enum):
     UNREADABLE = auto()
 
 
-# Of a database and its side files: which file it is, its size, and when it was written.
+# Of a file, and of a database's side files: which file it is, its size, and when it was written.
 _Looks = list[tuple[int, int, int] | None]
 
 ABSENT = Missing.ABSENT
@@ -77,26 +77,29 @@ class LegacyHome:
         return self._databases[relative]
 
     def is_unchanged(self, relative: str) -> bool:
-        """Whether a database that was read is still the one that was copied, log and all."""
+        """Whether a database or file that was read is still what was read, log and all."""
         return _looks((self.path / relative).resolve()) == self._looks.get(relative)
 
     def changed(self) -> list[str]:
-        """The databases that were read and are not what they were any more."""
+        """The databases and files that were read and are not what they were any more."""
         return [relative for relative in self._looks if not self.is_unchanged(relative)]
 
     def document(self, relative: str) -> object:
         """The parsed JSON of a file; `ABSENT` if there is none, `UNREADABLE` if it was reported as such."""
         path = self.path / relative
         try:
+            # Before it is read, and also where there is none: it may come.
+            self._looks.setdefault(relative, _looks(path.resolve()))
             stored = read_file(path)
         except FileNotFoundError:
             if not path.is_symlink():
                 return ABSENT
             self._report.unreadable(relative, str(path), "it is a link to a file that is not there")
             return UNREADABLE
-        except OSError as fault:
+        except (OSError, RuntimeError) as fault:  # The second: links in a circle.
             refuse_mendable(path, fault)
-            self._report.unreadable(relative, str(path), fault.strerror or str(fault))
+            reason = (fault.strerror if isinstance(fault, OSError) else None) or str(fault)
+            self._report.unreadable(relative, str(path), reason)
             return UNREADABLE
         try:
             return parse_document(stored)

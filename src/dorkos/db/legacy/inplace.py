@@ -76,7 +76,7 @@ def take_over(
             reached("kept")
             with nullcontext() if found is None else _alone_with(database, old):
                 reached("merged")
-                # DorkOS for Node may still be writing the others: what it added since would stay behind.
+                # DorkOS for Node may still be writing others: what it added since would stay behind.
                 for relative in old.changed():
                     if relative != DATABASE:
                         raise _in_use(home / relative)
