@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from dorkos.db.schema.pulse import pulse_runs, pulse_schedules, pulse_slots
 from dorkos.identity.model import OPERATOR_SUBJECT
 from dorkos.ids import new_id
 from dorkos.pulse.grants import hash_of
-from dorkos.pulse.model import AgentTarget, ScheduleDraft
+from dorkos.pulse.model import AgentTarget, Answer, AnswerState, Question, ScheduleDraft
 from dorkos.pulse.rows import draft_values
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.store import PulseStore
@@ -65,6 +65,7 @@ async def _measure(engine: EngineName) -> tuple[float, float]:
             agents=_Nobody(),
             deliveries=_Nothing(),
             runtimes=RuntimeCatalog(RuntimeSettings()),
+            relay=_NoMail(),
             settings=SchedulerSettings(),
         )
         scheduler = SchedulerService(store, zones)
@@ -152,6 +153,22 @@ class _Nobody:
 
     def find_agent(self, connection: sa.Connection | Transaction, agent_id: str) -> AgentTarget | None:
         return None
+
+
+class _NoMail:
+    """No subjects: each schedule runs a program."""
+
+    def check_subject(self, subject: str) -> None:
+        return None
+
+    def ask(self, tx: Transaction, question: Question) -> str | None:
+        return "There is nobody."
+
+    def look(self, source: sa.Connection | Transaction, message_id: str, now: datetime) -> Answer:
+        return Answer(AnswerState.NONE)
+
+    def close(self, tx: Transaction, message_id: str) -> bool:
+        return True
 
 
 class _Nothing:

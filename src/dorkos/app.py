@@ -35,6 +35,7 @@ from dorkos.mesh.store import agent_by_id
 from dorkos.node import Heartbeat, Node, record_start, record_stop, this_node
 from dorkos.operation import Operation
 from dorkos.ports.questions import MailQuestions
+from dorkos.ports.requests import MailRequests
 from dorkos.ports.rules import NamespaceRules
 from dorkos.ports.traffic import MailTraffic
 from dorkos.ports.work import AgentsWork
@@ -184,6 +185,7 @@ def build(
         agents=_Agents(budgets, hosts),
         deliveries=_Deliveries(settings.relay),
         runtimes=RuntimeCatalog(settings.runtimes),
+        relay=MailRequests(lambda *envelope: relay.publish_in(*envelope)),  # noqa: PLW0108 - Made below.
         server_url=lambda: http.url,
         feed=feed,
     )

@@ -78,6 +78,22 @@ def test_a_schedule_for_an_agent_at_one_instant(dorkos: Dorkos, projects: Path) 
     assert added["cron"] == "@at 2099-12-24T17:00:00.000Z"
 
 
+def test_a_schedule_that_asks_a_subject(dorkos: Dorkos) -> None:
+    """Its reply completes the run; naming a program instead replaces the subject."""
+    subject = "relay.human.asked"
+    dorkos("relay", "open", subject)
+    added = dorkos("pulse", "add", "ask", "--manual", "--subject", subject, "--prompt", "Now?", "--json").json
+    assert (added["targetSubject"], added["command"], added["agentId"]) == (subject, None, None)
+    run_id = dorkos("pulse", "run", "ask", "--json").json["runId"]
+    (delivery,) = dorkos("relay", "claim", subject, "--wait", "30s", "--json").json["deliveries"]
+    assert dorkos("pulse", "show", run_id).out.count(delivery["messageId"]) == 1
+    dorkos("relay", "reply", delivery["messageId"], "Soon.")
+    assert dorkos("pulse", "logs", run_id, "--follow").out == "Soon."
+    assert dorkos("pulse", "show", run_id, "--json").json["state"] == "completed"
+    edited = dorkos("pulse", "edit", "ask", "--json", "--", "true").json
+    assert (edited["targetSubject"], edited["command"]) == (None, ["true"])
+
+
 def test_a_relative_directory_is_meant_from_here(
     dorkos: Dorkos, projects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ async def test_switched_off_nothing_fires_and_nothing_starts(clock: ManualClock,
     ):
         waiting = await shop.queued("true")
         names = [loop.name for loop in shop.pulse.loops]
-        assert names == ["pulse.rescue", "pulse.retention", "pulse.approvals"]
+        assert names == ["pulse.rescue", "pulse.answers", "pulse.retention", "pulse.approvals"]
         assert shop.pulse.executor._task is None
         assert shop.pulse.scheduler._task is None
         assert (await shop.store.get_run(waiting)).status is RunState.QUEUED

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,25 @@ from dorkos.clock import Clock, ManualClock
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.system import events
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EventFeed
 from dorkos.identity.model import Caller
 from dorkos.identity.tokens import new_secret
 from dorkos.ids import new_id
 from dorkos.node import Node, current_boot_id
 from dorkos.pulse.approvals import Author
-from dorkos.pulse.model import AgentTarget, CallRefusal, Claim, Offer, Run, Schedule, ScheduleDraft
+from dorkos.pulse.model import (
+    AgentTarget,
+    Answer,
+    AnswerState,
+    CallRefusal,
+    Claim,
+    Offer,
+    Question,
+    Run,
+    Schedule,
+    ScheduleDraft,
+)
 from dorkos.pulse.operations import OPERATIONS
 from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.service import PulseService
@@ -71,6 +83,32 @@ class Settlements:
         self.settled[delivery_id] = (state, reason)
 
 
+@dataclass
+class Mail:
+    """Stands where Relay's requests stand: what was asked, and what came back, by message."""
+
+    asked: dict[str, Question] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    closed: list[str] = field(default_factory=list)
+    refusing: str | None = None
+
+    def check_subject(self, subject: str) -> None:
+        if "*" in subject:
+            raise DorkError(ErrorCode.WILDCARD_NOT_ALLOWED, "A pattern.")
+
+    def ask(self, tx: Transaction, question: Question) -> str | None:
+        if self.refusing is None:
+            self.asked[question.message_id] = question
+        return self.refusing
+
+    def look(self, source: sa.Connection | Transaction, message_id: str, now: datetime) -> Answer:
+        return self.answers.get(message_id, Answer(AnswerState.PENDING))
+
+    def close(self, tx: Transaction, message_id: str) -> bool:
+        self.closed.append(message_id)
+        return False
+
+
 @dataclass(frozen=True)
 class Request:
     """A run that a message asks for."""
@@ -92,6 +130,7 @@ class Workshop:
     node: Node
     agents: Directory
     deliveries: Settlements
+    mail: Mail
 
     @property
     def store(self) -> PulseStore:
@@ -122,7 +161,7 @@ class Workshop:
         return await self.store.trigger_run(made.id, actor=ACTOR)
 
     async def claimed(self, count: int = 1) -> list[Claim]:
-        offers = [Offer(new_id(), new_id(), new_secret()) for _ in range(count)]
+        offers = [Offer(new_id(), new_id(), new_secret(), new_id()) for _ in range(count)]
         return await self.store.claim_runs(offers, node=self.node, lease=LEASE)
 
     async def run_of(self, schedule: Schedule) -> list[Run]:
@@ -177,7 +216,7 @@ def workshop(
     db: Database, clock: Clock, folder: Path, *, node: Node | None = None, **settings: Any
 ) -> Workshop:
     """Pulse on `db`; working directories lie in `folder`."""
-    feed, directory, deliveries = EventFeed(db), Directory(), Settlements()
+    feed, directory, deliveries, mail = EventFeed(db), Directory(), Settlements(), Mail()
     node = node or a_node()
     pulse = PulseService(
         database=db,
@@ -188,10 +227,11 @@ def workshop(
         agents=directory,
         deliveries=deliveries,
         runtimes=RuntimeCatalog(RuntimeSettings()),
+        relay=mail,
         server_url=lambda: "http://127.0.0.1:4242",
         feed=feed,
     )
-    return Workshop(db, pulse, feed, node, directory, deliveries)
+    return Workshop(db, pulse, feed, node, directory, deliveries, mail)
 
 
 @asynccontextmanager

@@ -55,6 +55,9 @@ Prompt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What to ask; `-` reads it from standard input.")
 ]
 Agent = Annotated[str | None, typer.Option(metavar="AGENT", help="Agent to run, by id or name.")]
+Subject = Annotated[
+    str | None, typer.Option(metavar="SUBJECT", help="Ask this Relay subject; its reply is the outcome.")
+]
 Directory = Annotated[str | None, typer.Option(metavar="DIR", help="Working directory of the program.")]
 
 
@@ -70,6 +73,7 @@ def add(
     timezone: Timezone = None,
     prompt: Prompt = None,
     agent: Agent = None,
+    subject: Subject = None,
     cwd: Directory = None,
     max_runtime: MaxRuntime = None,
     overlap: Overlap = None,
@@ -87,21 +91,22 @@ def add(
 ) -> None:
     """Add a schedule: when to run, and what.
 
-    When is one of --cron, --every, --at and --manual; what is an agent or a program.
+    When is one of --cron, --every, --at and --manual; what is an agent, a program, or a subject to ask.
 
     Examples:
 
         dorkos pulse add morning --cron '0 9 * * *' --agent scout --prompt 'News?'
         dorkos pulse add backup --at 2026-03-01T02:00 -- ./backup.sh --full
+        dorkos pulse add standup --cron '30 9 * * 1-5' --subject relay.human.ada --prompt 'What is next?'
         dorkos pulse add inbox --every 15m --overlap queue --catch-up all --window 2h -- ./inbox.sh
     """
     options = options_of(context)
     _exactly_one({"--cron": cron, "--every": every, "--at": at, "--manual": manual}, "Say when it runs")
-    _exactly_one({"--agent": agent, "-- COMMAND": program}, "Say what it runs")
-    if agent is not None and prompt is None:
+    _exactly_one({"--agent": agent, "--subject": subject, "-- COMMAND": program}, "Say what it runs")
+    if program is None and prompt is None:
         raise DorkError(
             ErrorCode.USAGE,
-            "An agent needs to be asked something: with --prompt.",
+            "Whoever is asked has to be asked something: with --prompt.",
             hint="Such as --prompt 'News?'",
         )
     # A program gets the prompt on its standard input; one that needs none is told what it runs for.
@@ -114,6 +119,8 @@ def add(
         body["cwd"] = absolute(cwd or ".")
     elif cwd is not None:
         body["cwd"] = absolute(cwd)
+    if subject is not None:
+        body["targetSubject"] = subject
     body |= policies(
         {"--overlap": overlap, "--catch-up": catch_up},
         {"--max-active": max_active, "--catch-up-max": catch_up_max, "--pause-after": pause_after},
@@ -149,6 +156,7 @@ def edit(
     timezone: Timezone = None,
     prompt: Prompt = None,
     agent: Agent = None,
+    subject: Subject = None,
     cwd: Directory = None,
     max_runtime: MaxRuntime = None,
     overlap: Overlap = None,
@@ -175,7 +183,7 @@ def edit(
     """
     options = options_of(context)
     _at_most_one({"--cron": cron, "--every": every, "--at": at, "--manual": manual}, "It runs at one time")
-    _at_most_one({"--agent": agent, "-- COMMAND": program}, "It runs one thing")
+    _at_most_one({"--agent": agent, "--subject": subject, "-- COMMAND": program}, "It runs one thing")
     body: dict[str, object] = {}
     if name is not None:
         body["name"] = name
@@ -186,6 +194,8 @@ def edit(
     body |= _trigger(cron, every, at, None if timezone == OFF else timezone, manual=manual)
     if program:
         body["command"] = program
+    if subject is not None:
+        body["targetSubject"] = subject
     if cwd is not None:
         body["cwd"] = None if cwd == OFF else absolute(cwd)
     body |= policies(

@@ -99,6 +99,8 @@ def run(row: Any, names: Mapping[str, str]) -> None:
             ("id", row["id"]),
             ("schedule", _named(row["scheduleId"], names)),
             ("agent", _named(row["agentId"], names)),
+            ("asked", row["targetSubject"]),
+            ("message", row["messageId"]),
             ("state", f"{row['state']} ({row['reason']})" if row["reason"] else row["state"]),
             ("trigger", row["trigger"]),
             ("created", zoned_time(row["createdAt"])),

@@ -90,8 +90,8 @@ class Capture:
         if self._cut or self._broken or not text:
             return
         room = self._max_bytes - self._kept_bytes
-        kept = _within(text, room)
-        for piece in _pieces(kept):
+        kept = within(text, room)
+        for piece in pieces(kept):
             self._add(stream, piece)
         if len(kept) < len(text):
             self._cut = True
@@ -144,7 +144,7 @@ class Capture:
         self._written.set()
 
 
-def _within(text: str, room: int) -> str:
+def within(text: str, room: int) -> str:
     """The longest beginning of `text` that takes no more than `room` bytes."""
     encoded = text.encode()
     if len(encoded) <= room:
@@ -152,7 +152,8 @@ def _within(text: str, room: int) -> str:
     return encoded[: max(room, 0)].decode("utf-8", "ignore")
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
+    """A text cut into chunks."""
     # A character takes at most four bytes.
     step = CHUNK_BYTES // 4
     if len(text.encode()) <= CHUNK_BYTES:

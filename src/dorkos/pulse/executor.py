@@ -99,13 +99,16 @@ class Executor(Loop):
         if free <= 0:
             return None
         url = self._server_url()
-        offers = [Offer(new_id(), new_id(), new_secret()) for _ in range(free)]
+        offers = [Offer(new_id(), new_id(), new_secret(), new_id()) for _ in range(free)]
         # Measured before the claim is sent, so that the lease never ends earlier than we think.
         leased_until = self._clock.monotonic() + self._settings.lease_seconds
         lease = timedelta(seconds=self._settings.lease_seconds)
-        for claim in await self._store.claim_runs(offers, node=self._node, lease=lease):
-            self._begin(claim, leased_until, url)
-        return None
+        claimed = await self._store.claim_runs(offers, node=self._node, lease=lease)
+        for claim in claimed:
+            if not claim.asked:
+                self._begin(claim, leased_until, url)
+        # What was asked of a subject takes no place here, so there is room for more.
+        return 0.0 if any(claim.asked for claim in claimed) else None
 
     def _begin(self, claim: Claim, leased_until: float, url: str) -> None:
         environment = run_environment(

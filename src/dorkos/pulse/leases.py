@@ -28,6 +28,8 @@ from dorkos.pulse.model import (
     DeliverySettler,
     Offer,
     Outcome,
+    Question,
+    Requests,
     Run,
 )
 from dorkos.pulse.rows import RUN_COLUMNS, run_of
@@ -42,6 +44,7 @@ _WORDS = {
     RunReason.OVERLAP: runs.REPLACED,
 }
 _RUNNING = sa.and_(runs.ACTIVE, pulse_runs.c.status == RunState.RUNNING)
+_ASKED = pulse_runs.c.message_id.is_not(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,15 @@ def claim(
     lease: timedelta,
     agents: AgentDirectory,
     runtimes: RuntimeCatalog,
+    requests: Requests,
+    default_max_runtime_ms: int,
     per_agent: int | None,
 ) -> list[Claim]:
     """Take the oldest runs that may start, as many as there are offers. No two servers get the same run.
 
     Which may start is told in `claims`; `per_agent` is how many runs of one agent may be at work at once.
+
+    The prompt of one whose target is a subject is sent there; it is held until its time is over.
 
     None while the fleet is on hold or stopped: they wait, in their order.
     """
@@ -87,6 +94,9 @@ def claim(
     found = []
     for run_id, offer in zip(chosen, offers, strict=False):
         taken = _take(tx, run_id, offer, node=node, expires_at=now + lease, agents=agents, runtimes=runtimes)
+        if taken is not None and taken.run.target_subject is not None:
+            within = timedelta(milliseconds=taken.run.max_runtime or default_max_runtime_ms)
+            taken = _ask(tx, taken, offer, requests=requests, within=within, until=now + within + lease)
         if taken is not None:
             found.append(taken)
     return found
@@ -204,14 +214,34 @@ def take_over(tx: Transaction, held: HeldRun, *, lease_token: str, node: Node, l
 
 
 def expired(connection: sa.Connection, now: datetime, *, limit: int) -> list[HeldRun]:
-    """Running runs whose lease has run out."""
+    """Running runs whose lease has run out. Those that were asked of a subject are ended by `answers`."""
     statement = (
         sa.select(*RUN_COLUMNS)
-        .where(_RUNNING, pulse_runs.c.lease_expires_at <= now)
+        .where(_RUNNING, ~_ASKED, pulse_runs.c.lease_expires_at <= now)
         .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
         .limit(limit)
     )
     return [_held_run(row) for row in connection.execute(statement).mappings()]
+
+
+def asked(connection: sa.Connection, *, after: str, limit: int) -> list[HeldRun]:
+    """A page of the running runs that were asked of a subject, by id, from behind `after`."""
+    statement = (
+        sa.select(*RUN_COLUMNS)
+        .where(_RUNNING, _ASKED, pulse_runs.c.id > after)
+        .order_by(pulse_runs.c.id)
+        .limit(limit)
+    )
+    return [_held_run(row) for row in connection.execute(statement).mappings()]
+
+
+def locked(tx: Transaction, held: HeldRun) -> Run | None:
+    """A run that is still held by that lease, locked until the end of the transaction."""
+    statement = sa.select(*RUN_COLUMNS).where(
+        pulse_runs.c.id == held.run.id, _RUNNING, pulse_runs.c.lease_token == held.lease_token
+    )
+    row = tx.execute(statement.with_for_update()).mappings().one_or_none()
+    return None if row is None else run_of(row)
 
 
 def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun, Owner]]:
@@ -219,7 +249,7 @@ def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun,
     statement = (
         sa.select(*RUN_COLUMNS)
         .join(nodes, nodes.c.id == pulse_runs.c.lease_owner)
-        .where(_RUNNING, *_neighbours(node))
+        .where(_RUNNING, ~_ASKED, *_neighbours(node))
         .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
     )
     owners = {
@@ -321,6 +351,28 @@ def _take(
         return taken
     refusal = agents.take_call(tx, agent.id)
     return taken if refusal is None else replace(taken, argv=(), obstacle=_refused(refusal))
+
+
+def _ask(
+    tx: Transaction, taken: Claim, offer: Offer, *, requests: Requests, within: timedelta, until: datetime
+) -> Claim:
+    """Send the prompt of a run to its subject, and hold the run until then."""
+    run = taken.run
+    question = Question(
+        offer.message_id,
+        run.target_subject or "",
+        sender=taken.token.subject,
+        prompt=run.prompt,
+        run_id=run.id,
+        chain_id=run.chain_id,
+        within=within,
+    )
+    refused = requests.ask(tx, question)
+    if refused is not None:
+        return replace(taken, obstacle=Outcome(RunState.FAILED, RunReason.UNDELIVERED, refused))
+    held = _held(run.id, taken.lease_token).values(message_id=offer.message_id, lease_expires_at=until)
+    tx.execute(held)
+    return replace(taken, asked=True)
 
 
 def _refused(refusal: CallRefusal) -> Outcome:

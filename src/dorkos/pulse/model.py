@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,7 +143,8 @@ class Slot:
 class Run:
     """One attempt to do something. `max_runtime` and `duration_ms` are milliseconds.
 
-    It does not start before `available_at`. `repeatable` says that doing it twice does no harm.
+    It does not start before `available_at`. `repeatable` says that doing it twice does no harm. One with a
+    `target_subject` is asked there, by the message `message_id`, instead of being done here.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Run:
     command: tuple[str, ...] | None
     runtime: str | None
     permission_mode: PermissionMode | None
+    target_subject: str | None
     max_runtime: int | None
     idle_timeout_ms: int | None
     repeatable: bool
@@ -166,6 +168,7 @@ class Run:
     delivery_id: str | None
     chain_id: str
     context: Mapping[str, str]
+    message_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -229,7 +232,8 @@ class Account:
 class Cancellation(StrEnum):
     """What became of a request to cancel a run.
 
-    `finished`: it had not begun, and never will. `stopping`: the server that runs it was asked to end it.
+    `finished`: it had not begun, and never will. `stopping`: the server that runs it was asked to end it, or
+    one that waits for its answer to wait no more.
     `unconfirmed`: so it was, but that server has given no sign of life for a lease; whether the program
     still runs cannot be told, and rescue ends the run.
     """
@@ -246,6 +250,7 @@ class Offer:
     lease_token: str
     token_id: str
     token_secret: str
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +259,7 @@ class Claim:
 
     `obstacle` says why it cannot be started, in which case `argv` is empty; the claim then only serves
     to finish the run. `runtime` takes its turn; `persona` is who the agent is to be; `resume` is the
-    session that it goes on with.
+    session that it goes on with. `asked`: its prompt was sent to a subject, and there is nothing to start.
     """
 
     run: Run
@@ -266,6 +271,7 @@ class Claim:
     runtime: str = "command"
     persona: str | None = None
     resume: str | None = None
+    asked: bool = False
 
 
 class RunRequest(Protocol):
@@ -352,4 +358,58 @@ class DeliverySettler(Protocol):
     ) -> None:
         """Ack after `completed`, otherwise give back or dead-letter. Must not raise for a delivery that
         is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt that goes to a Relay subject, to be answered `within` that time.
+
+    `message_id` is made outside the change. `sender` is whom the run speaks as.
+    """
+
+    message_id: str
+    subject: str
+    sender: str
+    prompt: str
+    run_id: str
+    chain_id: str
+    within: timedelta
+
+
+class AnswerState(StrEnum):
+    """What is known of an answer. `late`: none came in time. `none`: it is certain that none will come."""
+
+    PENDING = "pending"
+    REPLIED = "replied"
+    LATE = "late"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a question stands; `text` is the answer, `detail` why there is none."""
+
+    state: AnswerState
+    text: str = ""
+    detail: str | None = None
+
+
+class Requests(Protocol):
+    """Port to Relay: a run whose target is a subject is a request there, and its reply is the run's end."""
+
+    def check_subject(self, subject: str) -> None:
+        """Raise `invalid_subject` or `wildcard_not_allowed` for what is not one exact subject."""
+        ...
+
+    def ask(self, tx: Transaction, question: Question) -> str | None:
+        """Send it in the caller's transaction. Why it was not delivered, in words; None if it was."""
+        ...
+
+    def look(self, source: sa.Connection | Transaction, message_id: str, now: datetime) -> Answer:
+        """Where the question stands."""
+        ...
+
+    def close(self, tx: Transaction, message_id: str) -> bool:
+        """Wait no longer, and take the question back if nobody has taken it. Whether nobody ever did."""
         ...

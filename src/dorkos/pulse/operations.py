@@ -51,6 +51,9 @@ _NEVER_NULL = (
     *("overlap", "catch_up", "jitter_ms", "max_attempts", "repeatable"),
 )
 
+# What a schedule runs: at most one of them, and naming one replaces the others.
+_TARGETS = ("agent_id", "command", "target_subject")
+
 
 async def list_schedules(pulse: PulseService, _caller: Caller, asked: SchedulesQuery) -> list[ScheduleOut]:
     """The schedules, oldest first."""
@@ -81,10 +84,12 @@ async def update_schedule(pulse: PulseService, caller: Caller, asked: UpdateSche
     """
     changes = _fields(asked)
     del changes["id"]
-    if changes.get("agent_id") is not None:
-        changes.setdefault("command", None)
-    elif changes.get("command") is not None:
-        changes.setdefault("agent_id", None)
+    named = [name for name in _TARGETS if changes.get(name) is not None]
+    if named:
+        changes = dict.fromkeys(_TARGETS) | changes
+    if named == ["target_subject"]:
+        # Nothing is started here any more.
+        changes = {"runtime": None, "cwd": None} | changes
     return await _detail(pulse, await pulse.update_schedule(asked.id, changes, author=pulse.author(caller)))
 
 

@@ -15,6 +15,8 @@ process that was left behind:
 | the same, and something survives that    | nothing more                    | interrupted, unconfirmed   |
 | the same, but its id is another's by now | nothing                         | interrupted, lease_expired |
 | this machine, an earlier boot            | nothing                         | interrupted, lease_expired |
+| none, as its prompt was to be sent to a  | nothing                         | interrupted, lease_expired |
+| subject, and was not                     |                                 |                            |
 | none, as the work was done inside the    | nothing                         | interrupted, lease_expired |
 | server, which is provably gone           |                                 |                            |
 | another machine, or no process recorded  | nothing can be proved           | interrupted, unconfirmed   |
@@ -84,6 +86,8 @@ class Rescue(Loop):
 
     async def _make_over(self, run: Run) -> bool:
         """Whether the run's process is over, after killing it if it is ours to kill."""
+        if run.target_subject is not None:
+            return True  # It was never sent; else it would not be left to us.
         if run.host != self._node.host:
             return False
         if self._runtimes.is_in_process(run.runtime):

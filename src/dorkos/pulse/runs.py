@@ -40,6 +40,7 @@ class NewRun:
     command: tuple[str, ...] | None = None
     runtime: str | None = None
     permission_mode: PermissionMode | None = None
+    target_subject: str | None = None
     max_runtime: int | None = None
     idle_timeout_ms: int | None = None
     repeatable: bool = False
@@ -65,6 +66,7 @@ class NewRun:
             command=schedule.command,
             runtime=schedule.runtime,
             permission_mode=schedule.permission_mode,
+            target_subject=schedule.target_subject,
             max_runtime=schedule.max_runtime,
             idle_timeout_ms=schedule.idle_timeout_ms,
             repeatable=schedule.repeatable,
@@ -85,6 +87,7 @@ class NewRun:
             command=run.command,
             runtime=run.runtime,
             permission_mode=run.permission_mode,
+            target_subject=run.target_subject,
             max_runtime=run.max_runtime,
             idle_timeout_ms=run.idle_timeout_ms,
             repeatable=run.repeatable,
@@ -119,6 +122,7 @@ _INSERT = Prepared(
     *(
         "runtime",
         "permission_mode",
+        "target_subject",
         "max_runtime",
         "idle_timeout_ms",
         "repeatable",
@@ -327,6 +331,7 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
         "command": list(run.command) if run.command is not None else None,
         "runtime": run.runtime,
         "permission_mode": run.permission_mode,
+        "target_subject": run.target_subject,
         "max_runtime": run.max_runtime,
         "idle_timeout_ms": run.idle_timeout_ms,
         "repeatable": run.repeatable,

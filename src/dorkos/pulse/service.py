@@ -23,10 +23,11 @@ from dorkos.lifecycle import Loop
 from dorkos.node import Node
 from dorkos.pulse import cron
 from dorkos.pulse.alarms import Alarms
+from dorkos.pulse.answers import Answers
 from dorkos.pulse.approval_store import ApprovalExpiry
 from dorkos.pulse.approvals import Author
 from dorkos.pulse.executor import Executor
-from dorkos.pulse.model import AgentDirectory, DeliverySettler, RunRequest, Schedule, ScheduleDraft
+from dorkos.pulse.model import AgentDirectory, DeliverySettler, Requests, RunRequest, Schedule, ScheduleDraft
 from dorkos.pulse.planner import Cron, Trigger, due_instants
 from dorkos.pulse.rescue import Rescue
 from dorkos.pulse.retention import Retention
@@ -58,6 +59,7 @@ class PulseService:
         agents: AgentDirectory,
         deliveries: DeliverySettler,
         runtimes: RuntimeCatalog,
+        relay: Requests,
         server_url: Callable[[], str],
         feed: EventFeed,
     ) -> None:
@@ -72,6 +74,7 @@ class PulseService:
             agents=agents,
             deliveries=deliveries,
             runtimes=runtimes,
+            relay=relay,
             settings=settings,
         )
         self.scheduler = SchedulerService(self.store, self.zones)
@@ -84,6 +87,7 @@ class PulseService:
             node=node,
             server_url=server_url,
         )
+        self.answers = Answers(self.store, settings=settings)
         self.fleet_stop = FleetStop(self.store)
         self.alarms = Alarms(self.store)
         self.retention = Retention(database, node=node, settings=settings)
@@ -97,9 +101,10 @@ class PulseService:
     def loops(self) -> tuple[Loop, ...]:
         """What works in the background, for readiness."""
         if not self.settings.enabled:
-            return (self.rescue, self.retention, self.approval_expiry)
+            return (self.rescue, self.answers, self.retention, self.approval_expiry)
         return (
             self.rescue,
+            self.answers,
             self.scheduler,
             self.executor,
             self.executor.heartbeat,
@@ -112,9 +117,10 @@ class PulseService:
     async def start(self) -> None:
         """Begin. With `scheduler.enabled` off nothing fires and nothing queued starts, visibly waiting.
 
-        What a dead server left behind is ended either way.
+        What a dead server left behind, and what waits for an answer, is ended either way.
         """
         await self.rescue.start()
+        await self.answers.start()
         await self.retention.start()
         await self.approval_expiry.start()
         if not self.settings.enabled:
@@ -139,6 +145,7 @@ class PulseService:
             self.retention.stop(),
             self.approval_expiry.stop(),
             self.rescue.stop(),
+            self.answers.stop(),
         )
 
     # Ports for others.
@@ -243,6 +250,7 @@ class PulseService:
             await asyncio.sleep(_WATCH_AGAIN_S)
 
     def _react(self, event: Event) -> None:
+        self.answers.react(event)
         if event.kind == "pulse.run.queued":
             self.executor.wake()
         elif event.kind == "pulse.run.cancel_requested":

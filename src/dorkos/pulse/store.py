@@ -13,7 +13,18 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.node import Node
-from dorkos.pulse import approvals, expectations, leases, output, reading, runs, schedules, slots, timeline
+from dorkos.pulse import (
+    approvals,
+    expectations,
+    leases,
+    output,
+    reading,
+    requests,
+    runs,
+    schedules,
+    slots,
+    timeline,
+)
 from dorkos.pulse.approval_store import ApprovalStore
 from dorkos.pulse.approvals import Author
 from dorkos.pulse.expectations import Late
@@ -27,6 +38,7 @@ from dorkos.pulse.model import (
     Offer,
     Outcome,
     OutputChunk,
+    Requests,
     Run,
     RunRequest,
     Schedule,
@@ -35,6 +47,7 @@ from dorkos.pulse.model import (
 )
 from dorkos.pulse.output import OutputPage
 from dorkos.pulse.reading import Figures, Missed, Place, Window
+from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.runs import NewRun
 from dorkos.pulse.slots import Decision, DueSchedule
 from dorkos.pulse.targets import check_target, drive_of, why_undriven
@@ -59,6 +72,7 @@ class PulseStore:
         agents: AgentDirectory,
         deliveries: DeliverySettler,
         runtimes: RuntimeCatalog,
+        relay: Requests,
         settings: SchedulerSettings,
     ) -> None:
         """All state is in the database; two stores on one database see the same."""
@@ -67,6 +81,7 @@ class PulseStore:
         self._agents = agents
         self._deliveries = deliveries
         self._runtimes = runtimes
+        self._requests = relay
         self._settings = settings
         self._answer_within = timedelta(days=settings.approval_days)
         self.approvals = ApprovalStore(database, zones=zones, check=self._check)
@@ -307,6 +322,8 @@ class PulseStore:
                 lease=lease,
                 agents=self._agents,
                 runtimes=self._runtimes,
+                requests=self._requests,
+                default_max_runtime_ms=self._settings.default_max_runtime_ms,
                 per_agent=self._settings.max_concurrent_per_agent or None,
             )
         )
@@ -352,6 +369,29 @@ class PulseStore:
             )
         )
 
+    async def asked_runs(self, *, after: str, limit: int) -> list[HeldRun]:
+        """A page of the runs that wait for the answer of a subject, by id."""
+        return await self._database.read(lambda c: leases.asked(c, after=after, limit=limit))
+
+    async def settled_requests(self, waiting: Sequence[HeldRun], now: datetime) -> list[HeldRun]:
+        """Those of them of which more is known than that they wait."""
+        return await self._database.read(lambda c: requests.settled(c, waiting, now, self._requests))
+
+    async def conclude_request(self, held: HeldRun, secrets: Secrets) -> bool:
+        """End a run that was asked of a subject, if its answer is there or will not come. Whether it did."""
+        next_id = new_id()
+        return await self._database.write(
+            lambda tx: requests.conclude(
+                tx,
+                held,
+                requests=self._requests,
+                deliveries=self._deliveries,
+                secrets=secrets,
+                max_output_bytes=self._settings.max_output_bytes,
+                next_id=next_id,
+            )
+        )
+
     async def expired_runs(self, now: datetime, *, limit: int = 100) -> list[HeldRun]:
         """Runs whose lease has run out."""
         return await self._database.read(lambda c: leases.expired(c, now, limit=limit))
@@ -368,6 +408,8 @@ class PulseStore:
 
     def _check(self, tx: Transaction, draft: ScheduleDraft) -> None:
         check_target(draft, self._runtimes)
+        if draft.target_subject is not None:
+            self._requests.check_subject(draft.target_subject)
         if draft.agent_id is None:
             return
         agent = self._agents.find_agent(tx, draft.agent_id)

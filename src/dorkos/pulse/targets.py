@@ -15,7 +15,9 @@ _OF_PROGRAMS = ("command", "acp")
 def claim_of(
     run: Run, lease_token: str, token: NewToken, agent: AgentTarget | None, runtimes: RuntimeCatalog
 ) -> Claim:
-    """The run as this server holds it. A run names a program, an agent, or a runtime alone."""
+    """The run as this server holds it. A run names a program, an agent, a subject, or a runtime alone."""
+    if run.target_subject is not None:
+        return _claim(run, lease_token, token, Drive("command"))
     if agent is None:
         if run.command is None and run.runtime is None:
             return _obstacle(
@@ -33,13 +35,21 @@ def claim_of(
 
 
 def check_target(draft: ScheduleDraft, runtimes: RuntimeCatalog) -> None:
-    """Raise `validation_failed` unless a schedule says what to run: an agent, a program, or a runtime alone.
+    """Raise `validation_failed` unless a schedule says what to run: an agent, a program, a subject to ask, or
+    a runtime alone.
 
     A runtime may be named with the first two as well: it is used instead of the agent's own, and drives the
     program by its protocol.
     """
     if draft.runtime is not None:
         runtimes.named(draft.runtime)
+    if draft.target_subject is not None and (draft.runtime or draft.cwd):
+        raise DorkError(
+            ErrorCode.VALIDATION_FAILED,
+            "A schedule that asks a subject (`targetSubject`) starts nothing here: it takes no `runtime` and"
+            " no `cwd`.",
+            hint="Leave both out: who answers decides how.",
+        )
     if draft.command is not None and draft.runtime not in (None, *_OF_PROGRAMS):
         raise DorkError(
             ErrorCode.VALIDATION_FAILED,
@@ -47,12 +57,12 @@ def check_target(draft: ScheduleDraft, runtimes: RuntimeCatalog) -> None:
             hint="Leave out `command` or `runtime`, or name `acp` for a program that speaks that protocol.",
         )
     alone = draft.runtime is not None and draft.runtime not in _OF_PROGRAMS
-    named = (draft.agent_id is not None) + (draft.command is not None)
+    named = sum(target is not None for target in (draft.agent_id, draft.command, draft.target_subject))
     if named > 1 or (named == 0 and not alone):
         raise DorkError(
             ErrorCode.VALIDATION_FAILED,
             "A schedule runs either an agent (`agentId`) or a program (`command`), or a runtime (`runtime`)"
-            " by itself: name exactly one.",
+            " by itself, or asks a subject (`targetSubject`): name exactly one.",
             hint='A program is an array, such as ["python", "report.py"].',
         )
 

@@ -50,6 +50,7 @@ _OLD_SCHEDULE_WORDS = {
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=2000)]
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Argument = Annotated[str, StringConstraints(max_length=32_768)]
 Argv = Annotated[list[Argument], Field(min_length=1, max_length=100)]
 Milliseconds = Annotated[int, Field(gt=0, le=MAX_RUNTIME_MS, strict=True)]
@@ -80,6 +81,9 @@ class ScheduleBody(Wire):
     agent_id: Identifier | None = Field(None, description="The agent to run, instead of `command`.")
     command: Argv | None = Field(None, description="The program to run as argv, instead of `agentId`.")
     runtime: Identifier | None = Field(None, description="What drives the turn; null is the agent's.")
+    target_subject: Subject | None = Field(
+        None, description="The Relay subject to ask, instead of `agentId`; its reply ends the run."
+    )
     overlap: OverlapPolicy | None = Field(None, description="While a run is not over; else `skip`.")
     max_active: Several | None = Field(None, description="At once, with `allow`.")
     catch_up: CatchUpPolicy | None = Field(None, description="Which missed instants run late; else `latest`.")
@@ -247,7 +251,8 @@ class RunOut(Wire):
 
     `runtime` is what took its turn. `sessionId`, `model`, `usage` (tokens) and `costMicrousd` (millionths of
     a US dollar) are what that told; `question` is what it wanted to know when it ended as `blocked`.
-    `resumedFrom` is the run whose session it goes on with.
+    `resumedFrom` is the run whose session it goes on with. One with a `targetSubject` is asked there by the
+    message `messageId`.
     """
 
     id: str
@@ -262,6 +267,8 @@ class RunOut(Wire):
     prompt: str
     command: list[str] | None
     cwd: str | None
+    target_subject: str | None
+    message_id: str | None
     chain_id: str
     created_at: str
     started_at: str | None
@@ -400,6 +407,8 @@ def run_out(run: Run) -> RunOut:
         prompt=run.prompt,
         command=_list(run.command),
         cwd=run.cwd,
+        target_subject=run.target_subject,
+        message_id=run.message_id,
         chain_id=run.chain_id,
         created_at=iso(run.created_at),
         started_at=_iso(run.started_at),
