@@ -143,7 +143,7 @@ async def test_a_run_that_could_not_start_anyway_costs_nothing(system: System, t
     agent = await register(system, tmp_path, "scout", maxCallsPerHour=1)
     await send(system, OPERATOR, agent.subject)
     await system.relay.message_runs.work()
-    manifest = {"name": "scout", "runtime": "codex", "namespace": "team"}
+    manifest = {"name": "scout", "runtime": "other", "namespace": "team"}
     make_project(tmp_path / "scout", {**manifest, "budget": {"maxCallsPerHour": 1}})
     await system.mesh.registry.register(str(tmp_path / "scout"), Statement(), approver="ada", actor=ACTOR)
     claim = await next_run(system)
