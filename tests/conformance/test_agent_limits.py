@@ -62,7 +62,7 @@ def speaking(agent: Agent) -> Caller:
 async def next_run(system: System) -> Claim | None:
     """Let messages become runs, and claim the oldest of them, as the loops do."""
     await system.relay.message_runs.work()
-    offer = Offer(new_id(), new_id(), new_secret(), new_id())
+    offer = Offer(new_id(), new_id(), new_secret())
     claims = await system.pulse.store.claim_runs([offer], node=this_node(), lease=MINUTE)
     return claims[0] if claims else None
 

@@ -52,7 +52,7 @@ def system(db: Database, clock: ManualClock, tmp_path: Path) -> System:
 
 async def claimed(system: System, count: int = 1) -> list[Claim]:
     """What a server takes that has so many places."""
-    offers = [Offer(new_id(), new_id(), new_secret(), new_id()) for _ in range(count)]
+    offers = [Offer(new_id(), new_id(), new_secret()) for _ in range(count)]
     lease = timedelta(seconds=30)
     return await system.pulse.store.claim_runs(offers, node=a_node(), lease=lease)
 

@@ -161,7 +161,7 @@ class Workshop:
         return await self.store.trigger_run(made.id, actor=ACTOR)
 
     async def claimed(self, count: int = 1) -> list[Claim]:
-        offers = [Offer(new_id(), new_id(), new_secret(), new_id()) for _ in range(count)]
+        offers = [Offer(new_id(), new_id(), new_secret()) for _ in range(count)]
         return await self.store.claim_runs(offers, node=self.node, lease=LEASE)
 
     async def run_of(self, schedule: Schedule) -> list[Run]:

@@ -99,7 +99,7 @@ class Executor(Loop):
         if free <= 0:
             return None
         url = self._server_url()
-        offers = [Offer(new_id(), new_id(), new_secret(), new_id()) for _ in range(free)]
+        offers = [Offer(new_id(), new_id(), new_secret()) for _ in range(free)]
         # Measured before the claim is sent, so that the lease never ends earlier than we think.
         leased_until = self._clock.monotonic() + self._settings.lease_seconds
         lease = timedelta(seconds=self._settings.lease_seconds)

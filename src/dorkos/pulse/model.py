@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
 from dorkos.identity.tokens import NewToken
+from dorkos.ids import new_id
 from dorkos.vocabulary import (
     AgentRuntime,
     CatchUpPolicy,
@@ -250,7 +251,7 @@ class Offer:
     lease_token: str
     token_id: str
     token_secret: str
-    message_id: str
+    message_id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True)
