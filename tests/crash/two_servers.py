@@ -128,12 +128,14 @@ def _judge(connection: sa.Connection, report: Report) -> None:
     """Every instant exactly one slot, every slot that fired exactly one run for each attempt, in turn."""
     cursors = {row.id: row.decided_until for row in connection.execute(sa.select(pulse_schedules))}
     slots = connection.execute(
-        sa.select(pulse_slots).order_by(pulse_slots.c.schedule_id, pulse_slots.c.due_at)
+        sa.select(pulse_slots, pulse_slots.c.count.label("number")).order_by(
+            pulse_slots.c.schedule_id, pulse_slots.c.due_at
+        )
     ).all()
     report.slots = len(slots)
     for schedule_id, of_schedule in groupby(slots, key=lambda slot: slot.schedule_id):
         own = list(of_schedule)
-        report.instants += sum(slot.count for slot in own)
+        report.instants += sum(slot.number for slot in own)
         report.faults += _judge_instants(own, cursors[schedule_id])
     if len({slot.schedule_id for slot in slots}) != report.schedules:
         report.faults.append("there are schedules without a slot")
@@ -156,8 +158,8 @@ def _judge(connection: sa.Connection, report: Report) -> None:
 
 def _judge_instants(slots: Sequence[sa.Row[Any]], decided_until: datetime) -> Iterator[str]:
     for slot in slots:
-        if slot.due_at + EVERY * (slot.count - 1) != slot.through_at:
-            yield f"the slot {slot.id} stands for {slot.count} instants, which it does not span"
+        if slot.due_at + EVERY * (slot.number - 1) != slot.through_at:
+            yield f"the slot {slot.id} stands for {slot.number} instants, which it does not span"
     for earlier, later in pairwise(slots):
         if earlier.through_at + EVERY != later.due_at:
             yield f"after {earlier.through_at} came {later.due_at} of {later.schedule_id}"
