@@ -169,6 +169,25 @@ class DeadLetterReason(StrEnum):
     ADAPTER_FAILED = "adapter_failed"
 
 
+class AdapterState(StrEnum):
+    """How an adapter is doing. `auth_failed`: the other side refused its credentials, and it is not tried
+    again before somebody changes or enables it."""
+
+    DISCONNECTED = "disconnected"
+    STARTING = "starting"
+    CONNECTED = "connected"
+    STOPPING = "stopping"
+    ERROR = "error"
+    AUTH_FAILED = "auth_failed"
+
+
+class AdapterMarkKind(StrEnum):
+    """What an adapter keeps in mind of the outside: what it received, and what it began to send."""
+
+    RECEIVED = "received"
+    SENT = "sent"
+
+
 class TraceStatus(StrEnum):
     """How far a hop of a message came."""
 

@@ -96,6 +96,11 @@ class Revision:
         for table in self.tables:
             values = {column.name: self._values(table, column, engine, made) for column in table.columns}
             count = max(map(len, values.values()))
+            key = [column for column in table.primary_key if column.foreign_keys]
+            if key and len(key) == len(table.primary_key.columns):
+                # Each parent can have one such row.
+                (parent,) = key[0].foreign_keys
+                count = min(count, len(made[parent.column.table.name]))
             made[table.name] = [
                 _legal(table.name, self._row(table, values, number), number) for number in range(count)
             ]

@@ -196,6 +196,8 @@ def _identity(table: str, row: Row) -> str:
     names = {
         "events": ("position",),
         "pulse_run_output": ("run_id", "seq"),
+        "relay_adapter_marks": ("adapter_id", "name"),
+        "relay_adapter_states": ("adapter_id",),
         "relay_breakers": ("endpoint_id",),
     }
     return ":".join(_plain(row[name]) for name in names.get(table, ("id",)))

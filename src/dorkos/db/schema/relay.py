@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from dorkos.db.schema.metadata import metadata
 from dorkos.db.types import Choice, Flag, Instant, Integer, Json, Text, Ulid, is_flag, one_of
 from dorkos.vocabulary import (
+    AdapterMarkKind,
+    AdapterState,
     BreakerState,
     DeadLetterReason,
     DeliveryStatus,
@@ -30,6 +32,54 @@ relay_adapters = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
     is_flag("enabled"),
+    sqlite_strict=True,
+)
+
+relay_adapter_states = sa.Table(
+    "relay_adapter_states",
+    metadata,
+    sa.Column(
+        "adapter_id",
+        Text,
+        sa.ForeignKey("relay_adapters.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    sa.Column("state", Choice(AdapterState), nullable=False, server_default="disconnected"),
+    # Which server runs it, by the id of its node, and until when unless it renews that.
+    sa.Column("owner", Text),
+    sa.Column("lease_expires_at", Instant),
+    sa.Column("started_at", Instant),
+    sa.Column("inbound_count", Integer, nullable=False, server_default="0"),
+    sa.Column("outbound_count", Integer, nullable=False, server_default="0"),
+    sa.Column("error_count", Integer, nullable=False, server_default="0"),
+    sa.Column("last_error", Text),
+    sa.Column("last_error_at", Instant),
+    # How far it has read at the other side, in that side's own terms.
+    sa.Column("cursor", Text),
+    sa.Column("updated_at", Instant, nullable=False),
+    one_of("state", AdapterState),
+    sqlite_strict=True,
+)
+
+relay_adapter_marks = sa.Table(
+    "relay_adapter_marks",
+    metadata,
+    sa.Column(
+        "adapter_id",
+        Text,
+        sa.ForeignKey("relay_adapters.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    # The other side's name of what was received, such as a nonce; or the delivery that was begun to be sent.
+    sa.Column("name", Text, primary_key=True, nullable=False),
+    sa.Column("kind", Choice(AdapterMarkKind), nullable=False),
+    # Not a foreign key: what was received once stays received after retention took the message.
+    sa.Column("message_id", Ulid),
+    sa.Column("created_at", Instant, nullable=False),
+    one_of("kind", AdapterMarkKind),
+    sa.Index(None, "created_at"),
     sqlite_strict=True,
 )
 
