@@ -42,7 +42,8 @@ from dorkos.ports.work import AgentsWork
 from dorkos.pulse.model import AgentTarget
 from dorkos.pulse.service import PulseService
 from dorkos.readiness import checks
-from dorkos.relay.model import NoRoutes
+from dorkos.relay.adapters.routes import AdapterRoutes
+from dorkos.relay.adapters.service import AdapterService
 from dorkos.relay.service import RelayService
 from dorkos.relay.settlement import settle
 from dorkos.runtimes.catalog import RuntimeCatalog
@@ -117,6 +118,7 @@ class System:
     feed: EventFeed
     pulse: PulseService
     relay: RelayService
+    adapters: AdapterService
     mesh: MeshService
     fleet: FleetService
     backups: DailyBackup
@@ -136,6 +138,7 @@ class System:
         await self.mesh.start()
         await self.backups.start()
         await self.event_retention.start()
+        await self.adapters.start()
 
     async def stop(self) -> None:
         """Take no new requests, end the runs and mark them, then the rest. Safe after half a start."""
@@ -145,6 +148,7 @@ class System:
             self.heartbeat.stop(),
             self.http.stop(),
             self.relay.stop(),
+            self.adapters.stop(),
             self.pulse.stop(),
             self.mesh.stop(),
             self.backups.stop(),
@@ -189,6 +193,7 @@ def build(
         server_url=lambda: http.url,
         feed=feed,
     )
+    routes = AdapterRoutes()
     relay = RelayService(
         database=database,
         clock=clock,
@@ -196,7 +201,16 @@ def build(
         feed=feed,
         runs=pulse,
         budgets=budgets,
-        routes=NoRoutes(),
+        routes=routes,
+    )
+    adapters = AdapterService(
+        database=database,
+        clock=clock,
+        feed=feed,
+        relay=relay,
+        routes=routes,
+        owner=node.id,
+        folder=home.path / "mailboxes",
     )
     mesh = MeshService(
         database,
@@ -220,7 +234,7 @@ def build(
     event_retention = EventRetention(database, node=node, settings=settings.events)
     readiness = checks(
         database=database,
-        loops=(feed, heartbeat, *pulse.loops, *relay.loops, *mesh.loops, event_retention),
+        loops=(feed, heartbeat, *pulse.loops, *relay.loops, *adapters.loops, *mesh.loops, event_retention),
         relay=relay,
         mesh=mesh,
         fleet=fleet,
@@ -248,6 +262,7 @@ def build(
         {
             "pulse": pulse,
             "relay": relay,
+            "adapters": adapters,
             "mesh": mesh,
             "db": DatabaseCare(database, home.database_path, home.backups_path, clock, settings.database.url),
             "fleet": fleet,
@@ -273,6 +288,7 @@ def build(
         feed,
         pulse,
         relay,
+        adapters,
         mesh,
         fleet,
         backups,

@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     WILDCARD_NOT_ALLOWED = "wildcard_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
     MESSAGE_TOO_LARGE = "message_too_large"
+    NOT_DELIVERED = "not_delivered"
+    SECRET_UNAVAILABLE = "secret_unavailable"
     USAGE = "usage"
 
     TOKEN_MISSING = "token_missing"
@@ -34,6 +36,7 @@ class ErrorCode(StrEnum):
     LINK_INVALID = "link_invalid"
     FORBIDDEN = "forbidden"
     SENDER_MISMATCH = "sender_mismatch"
+    SIGNATURE_INVALID = "signature_invalid"
     HOST_NOT_ALLOWED = "host_not_allowed"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     OUTSIDE_BOUNDARY = "outside_boundary"
@@ -51,9 +54,11 @@ class ErrorCode(StrEnum):
     RULE_NOT_FOUND = "rule_not_found"
     TOKEN_NOT_FOUND = "token_not_found"
     SESSION_NOT_FOUND = "session_not_found"
+    ADAPTER_NOT_FOUND = "adapter_not_found"
 
     ENDPOINT_EXISTS = "endpoint_exists"
     AGENT_EXISTS = "agent_exists"
+    ADAPTER_EXISTS = "adapter_exists"
     LEASE_LOST = "lease_lost"
     RUN_NOT_ACTIVE = "run_not_active"
     CONFLICT = "conflict"
@@ -166,6 +171,17 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.TOKEN_NOT_FOUND: ErrorRow(404, 3, "No token that is valid has this id."),
     ErrorCode.SESSION_NOT_FOUND: ErrorRow(404, 3, "No open browser session has this id."),
     ErrorCode.ENDPOINT_EXISTS: ErrorRow(409, 4, "An endpoint with this subject exists already."),
+    ErrorCode.ADAPTER_NOT_FOUND: ErrorRow(
+        404, 3, "No adapter has this id, or it is switched off or of another kind."
+    ),
+    ErrorCode.ADAPTER_EXISTS: ErrorRow(409, 4, "An adapter with this id exists already."),
+    ErrorCode.SIGNATURE_INVALID: ErrorRow(
+        401, 5, "A request to a webhook is not signed as it should be, is too old, or came before."
+    ),
+    ErrorCode.NOT_DELIVERED: ErrorRow(
+        422, 2, "What came in by an adapter reached no mailbox; it is a dead letter, and the details say why."
+    ),
+    ErrorCode.SECRET_UNAVAILABLE: ErrorRow(422, 2, "A secret of an adapter is not where its setting says."),
     ErrorCode.AGENT_EXISTS: ErrorRow(409, 4, "Another agent is registered with this id or at this path."),
     ErrorCode.LEASE_LOST: ErrorRow(409, 4, "The lease expired or belongs to somebody else; claim again."),
     ErrorCode.RUN_NOT_ACTIVE: ErrorRow(409, 4, "The run has already finished."),

@@ -131,3 +131,26 @@ async def test_the_example_of_a_test_works_as_written() -> None:
     names: dict[str, Any] = {}
     exec(found.group(1), names)
     await names["test_mine"]()
+
+
+def test_the_page_on_adapters_works_as_written(tmp_path: Path) -> None:
+    """Every command of the page succeeds on a fresh server, and its program's request becomes a message."""
+    lines = commands("adapters.md")
+    assert len(lines) == 12
+    found = re.search(r"```python\n(.*?)```", (DOCS / "adapters.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+
+    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        run_all(lines, tmp_path, server.environment)
+        done = subprocess.run(
+            [sys.executable, "-c", found.group(1)],
+            env=server.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert '"ok":true' in done.stdout
+        with server.client() as client:
+            inbox = client.get("/api/relay/endpoints/relay.human.ada/inbox").json()
+        assert inbox["messages"][0]["payload"]["data"] == {"build": "green"}

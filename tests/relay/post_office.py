@@ -24,7 +24,7 @@ from dorkos.events import EventFeed
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
-from dorkos.relay.model import CallRefusal, Envelope, Receipt, RunRequest
+from dorkos.relay.model import CallRefusal, Envelope, Message, Receipt, Routes, RunRequest
 from dorkos.relay.payload import encode
 from dorkos.relay.service import RelayService
 from dorkos.settings import RelaySettings
@@ -80,8 +80,8 @@ class RoutesTo:
 
     mailboxes: dict[str, list[str]] = field(default_factory=dict)
 
-    def also(self, tx: Transaction, subject: str, /) -> Sequence[str]:
-        return self.mailboxes.get(subject, ())
+    def also(self, tx: Transaction, message: Message, /) -> Sequence[str]:
+        return self.mailboxes.get(message.subject, ())
 
 
 @dataclass
@@ -178,8 +178,10 @@ class PostOffice:
         )
 
 
-def post_office(db: Database, clock: Clock, **settings: object) -> PostOffice:
-    """Relay on this database, its loops not started."""
+def post_office(
+    db: Database, clock: Clock, *, adapters: Routes | None = None, **settings: object
+) -> PostOffice:
+    """Relay on this database, its loops not started. `adapters` may be the real ones."""
     runs, budgets, routes = QueuedRuns(), Budgets(), RoutesTo()
     feed = EventFeed(db, interval_s=3600)
     relay = RelayService(
@@ -189,7 +191,7 @@ def post_office(db: Database, clock: Clock, **settings: object) -> PostOffice:
         feed=feed,
         runs=runs,
         budgets=budgets,
-        routes=routes,
+        routes=adapters or routes,
     )
     return PostOffice(db, relay, runs, feed, budgets, routes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dorkos.cli import relay_requests, relay_rules, relay_text
+from dorkos.cli import relay_adapters, relay_mail, relay_requests, relay_rules, relay_text, relay_watch
 from dorkos.cli.connection import address, connect
 from dorkos.cli.instants import milliseconds, whole_seconds
 from dorkos.cli.names import all_agents
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What agents say to each other: messages, mailboxes.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
 app.add_typer(relay_rules.app, name="rules")
+app.add_typer(relay_adapters.app, name="adapters")
 command("explain")(relay_rules.explain)
+command("watch")(relay_watch.watch)
+command("import")(relay_mail.import_mail)
+command("export")(relay_mail.export_mail)
 command("request")(relay_requests.request)
 command("await")(relay_requests.await_reply)
 command("reply")(relay_requests.reply)

@@ -27,6 +27,10 @@ _LEAST_SHRUNK = 8
 # How a state looks. Words that are not here are plain.
 _STYLES = {
     "active": "green",
+    "connected": "green",
+    "starting": "yellow",
+    "error": "red",
+    "auth_failed": "red",
     "completed": "green",
     "delivered": "green",
     "ok": "green",

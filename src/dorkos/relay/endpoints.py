@@ -175,6 +175,12 @@ def find(connection: sa.Connection | Transaction, subject: str) -> Endpoint | No
     return None if row is None else _endpoint_of(row)
 
 
+def find_by_hash(connection: sa.Connection | Transaction, name: str) -> str | None:
+    """The subject of the mailbox that has this short name; None if there is none, or more than one."""
+    found = connection.execute(sa.select(e.c.subject).where(e.c.hash == name).limit(2)).scalars().all()
+    return found[0] if len(found) == 1 else None
+
+
 def get(connection: sa.Connection | Transaction, subject: str) -> Endpoint:
     """The mailbox with this subject, open or closed. Raises `endpoint_not_found`."""
     endpoint = find(connection, subject)

@@ -12,6 +12,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index
 from dorkos.ids import new_id
 from dorkos.relay import breaker, deadletters, endpoints, replies
+from dorkos.relay.access import AccessControl
 from dorkos.relay.chain import has_expired
 from dorkos.relay.model import Breaker, Endpoint, Message, Receipt, RecipientOutcome, Routes, Stop
 from dorkos.relay.subjects import subject_hash
@@ -53,17 +54,24 @@ class NotTaken:
 
 
 def deliver(
-    tx: Transaction, message: Message, settings: RelaySettings, routes: Routes, *, actor: str
+    tx: Transaction,
+    message: Message,
+    settings: RelaySettings,
+    routes: Routes,
+    access: AccessControl,
+    *,
+    actor: str,
 ) -> Receipt:
     """Put the message into the mailbox of its subject and into those of the adapters that listen there.
 
-    Where an adapter listens, a subject without a mailbox of its own is no failure.
+    Where an adapter listens, a subject without a mailbox of its own is no failure. The rules judge the way
+    into each of these mailboxes for itself: who may not send to an adapter does not reach it by another name.
     """
-    others = routes.also(tx, message.subject)
+    others = routes.also(tx, message)
     recipients: list[RecipientOutcome] = []
     pressure: dict[str, float] = {}
     for subject in (message.subject, *others):
-        place = place_in(tx, message, subject, settings)
+        place = _denied(tx, message, subject, access) or place_in(tx, message, subject, settings)
         if isinstance(place, endpoints.Place):
             is_first = all(each.outcome is not PublishOutcome.DELIVERED for each in recipients)
             _store(tx, message, place, subject, actor, is_first=is_first)
@@ -79,6 +87,16 @@ def deliver(
         deadletters.bury(tx, message, stop.reason, stop.detail, endpoint_id=endpoint_id, actor=actor)
         recipients.append(RecipientOutcome(subject, OUTCOMES[stop.reason], stop.detail))
     return Receipt(message.id, message.chain_id, tuple(recipients), pressure)
+
+
+def _denied(tx: Transaction, message: Message, subject: str, access: AccessControl) -> NotTaken | None:
+    """Why the rules keep the message out of an adapter's mailbox. Its own subject passed them before."""
+    if subject == message.subject:
+        return None
+    decision = access.decide(tx, message.sender or "", subject)
+    if decision.allowed:
+        return None
+    return NotTaken(Stop(DeadLetterReason.DENIED, decision.why), endpoints.find(tx, subject))
 
 
 def place_in(

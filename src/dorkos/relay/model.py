@@ -254,12 +254,15 @@ class SenderBudgets(Protocol):
 class Routes(Protocol):
     """Port to the adapters: in which mailboxes a message is put besides that of its subject."""
 
-    def also(self, tx: Transaction, subject: str, /) -> Sequence[str]:
-        """The subjects of those mailboxes, without the subject itself; nothing is read that is not needed."""
+    def also(self, tx: Transaction, message: Message, /) -> Sequence[str]:
+        """The subjects of those mailboxes, without the message's own and without that of its sender.
+
+        Nothing is read that is not needed.
+        """
         ...
 
 
-def _nowhere(_tx: Transaction, _subject: str, /) -> Sequence[str]:
+def _nowhere(_tx: Transaction, _message: Message, /) -> Sequence[str]:
     return ()
 
 

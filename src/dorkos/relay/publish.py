@@ -65,7 +65,9 @@ def publish(
     if stop is not None:
         receipt = _stopped(tx, placed.message, stop, caller)
     else:
-        receipt = fanout.deliver(tx, placed.message, settings, gates.routes, actor=caller.subject)
+        receipt = fanout.deliver(
+            tx, placed.message, settings, gates.routes, gates.access, actor=caller.subject
+        )
     if placed.expects_reply and receipt.delivered_to:
         replies.open_mailbox(tx, placed.message, endpoint_id=new_id(), actor=caller.subject)
     idempotency.remember(tx, envelope, receipt)

@@ -10,6 +10,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from dorkos.db.database import Database, Transaction
+from dorkos.db.schema.relay import relay_adapters as a
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
@@ -32,8 +33,13 @@ _WAKING = (
     "relay.message.dead_lettered",
     "relay.delivery.",
     "relay.endpoint.opened",
+    "relay.adapter.updated",
     CHANGED,
 )
+
+
+# Ours, and the lineage's.
+_SWITCHES = ("agent", "claude-code")
 
 
 class MessageRuns(Loop):
@@ -96,7 +102,7 @@ class MessageRuns(Loop):
         first message waits for its next attempt.
         """
         fleet = gate(tx)
-        if not fleet.starts:
+        if not fleet.starts or _switched_off(tx):
             return False
         # The lock makes the look for a run at work hold: two servers must not start two.
         endpoint = endpoints.lock(tx, endpoint_id)
@@ -168,8 +174,14 @@ def _context(message: Message) -> dict[str, str]:
     return {name: value for name, value in known.items() if value is not None}
 
 
+def _switched_off(source: sa.Connection | Transaction) -> bool:
+    """Whether an adapter of the kind that stands for message runs is switched off."""
+    statement = sa.select(a.c.id).where(a.c.type.in_(_SWITCHES), a.c.enabled == sa.false())
+    return source.execute(statement.limit(1)).one_or_none() is not None
+
+
 def _ready(connection: sa.Connection) -> list[str]:
-    if not read(connection).starts:
+    if not read(connection).starts or _switched_off(connection):
         return []
     held = sa.exists().where(i.c.endpoint_id == e.c.id, IS_PENDING, i.c.run_id.is_not(None))
     statement = sa.select(e.c.id).where(

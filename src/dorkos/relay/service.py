@@ -206,6 +206,10 @@ class RelayService:
             kept = None if starts_runs is None else consumer
             endpoints.adopt(tx, subject=subject, agent_id=agent_id, consumer=kept)
 
+    def close_in(self, tx: Transaction, subject: str, *, actor: str | None) -> None:
+        """Close a mailbox in the caller's change, if it is open; what waits in it becomes dead letters."""
+        _close(tx, relay_endpoints.c.subject == subject, actor=actor)
+
     def close_mailbox(self, tx: Transaction, *, agent_id: str) -> None:
         """Close the agent's mailboxes; what waits in them becomes dead letters. Harmless to repeat."""
         _close(tx, relay_endpoints.c.agent_id == agent_id, actor=None)

@@ -33,6 +33,11 @@ def validate_subject(text: str) -> None:
         )
 
 
+def is_subject(text: str) -> bool:
+    """Whether `text` is one exact subject."""
+    return _fault_of(text) is None and not is_pattern(text)
+
+
 def validate_pattern(text: str) -> None:
     """Refuse what is neither a subject nor a pattern. Raises `invalid_subject` with the first fault found."""
     fault = _fault_of(text)

@@ -17,6 +17,7 @@ from dorkos.console.site import add_console
 from dorkos.events import EventFeed
 from dorkos.mesh.service import MeshService
 from dorkos.operation import Operation
+from dorkos.relay.adapters.service import AdapterService
 from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
 from dorkos.server.auth import Authenticate, Gate, caller_of_request, names_of
@@ -34,6 +35,8 @@ from dorkos.server.sessions import BrowserSessions
 from dorkos.server.sse import KEEPALIVE_S, Seats, StreamLimits
 from dorkos.server.stream import Source, events_endpoint, messages_endpoint
 from dorkos.server.system import SystemService
+from dorkos.server.webhooks import PATH as WEBHOOK_PATH
+from dorkos.server.webhooks import webhook_endpoint
 from dorkos.settings import ServerSettings
 from dorkos.vocabulary import Scope
 
@@ -74,6 +77,10 @@ def create_app(
     mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
     # Without sessions there is nothing that a GET could follow or a DELETE could end.
     app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
+    if "relay.adapters" in named:
+        adapters = cast("AdapterService", served[named["relay.adapters"].part])
+        hook = webhook_endpoint(adapters, max_body_bytes=settings.max_body_bytes)
+        app.add_route(WEBHOOK_PATH, hook, methods=["POST"])
     add_console(app, Desk(operations, served, feed=feed, clock=system.clock), sessions)
     app.add_middleware(
         Gate,

@@ -7,6 +7,7 @@ from typing import Any
 from dorkos.mesh.operations import OPERATIONS as MESH
 from dorkos.operation import Operation
 from dorkos.pulse.operations import OPERATIONS as PULSE
+from dorkos.relay.adapters.operations import OPERATIONS as ADAPTERS
 from dorkos.relay.operations import OPERATIONS as RELAY
 from dorkos.server.config import CONFIG
 from dorkos.server.database_care import CARE
@@ -24,5 +25,6 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *SESSIONS,
     *PULSE,
     *RELAY,
+    *ADAPTERS,
     *MESH,
 )

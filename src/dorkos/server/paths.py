@@ -83,6 +83,28 @@ OTHER_PATHS: dict[str, Any] = {
         _parameter("subject", "query", "Only those sent to subjects of this pattern; `>` means all."),
         *_PLACE,
     ),
+    "/api/relay/webhooks/{adapterId}": {
+        "post": {
+            "operationId": "relay.webhook",
+            "summary": "Report to an adapter of the type `webhook`: a JSON body, signed as docs/adapters.md "
+            "says. Needs no token. A 2xx means that the message reached a mailbox",
+            "tags": ["server"],
+            "security": [],
+            "parameters": [
+                {**_parameter("adapterId", "path", "The adapter's id."), "required": True},
+                {**_parameter("X-Timestamp", "header", "Unix seconds."), "required": True},
+                {**_parameter("X-Nonce", "header", "Never used before."), "required": True},
+                {**_parameter("X-Signature", "header", "HMAC-SHA256, in hex."), "required": True},
+            ],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
+            "responses": {
+                "200": _answer(
+                    "It is stored.", _object(ok={"type": "boolean"}, messageId=_TEXT, recipients=_LIST)
+                ),
+                "default": REFUSED,
+            },
+        }
+    },
     "/api/pulse/runs/{id}/output/stream": _get(
         "pulse.runs.output.stream",
         "What a run prints, as it prints it: `output` {seq, stream, at, text}, at last `end` {state}. "
