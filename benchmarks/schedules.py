@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,7 +66,7 @@ async def _measure(engine: EngineName) -> tuple[float, float]:
             zones=zones,
             agents=_Nobody(),
             deliveries=_Nothing(),
-            runtimes=RuntimeCatalog(RuntimeSettings()),
+            runtimes=RuntimeCatalog(RuntimeSettings(), Path(os.devnull)),
             relay=_NoMail(),
             settings=SchedulerSettings(),
         )

@@ -188,7 +188,7 @@ def build(
         node=node,
         agents=_Agents(budgets, hosts),
         deliveries=_Deliveries(settings.relay),
-        runtimes=RuntimeCatalog(settings.runtimes),
+        runtimes=RuntimeCatalog(settings.runtimes, home.path / "runtimes"),
         relay=MailRequests(lambda *envelope: relay.publish_in(*envelope)),  # noqa: PLW0108 - Made below.
         server_url=lambda: http.url,
         feed=feed,

@@ -91,7 +91,7 @@ def test_a_directory_at_rest_is_examined_and_every_byte_kept(made: Path) -> None
     found = lines(examine(made, "--json"))
     assert {name for name, finding in found.items() if finding["level"] != "ok"} == {"backups"}
     assert {finding["group"] for finding in found.values()} == {
-        *("Machine", "Data directory", "Server", "Database"),
+        *("Machine", "Data directory", "Server", "Runtimes", "Database"),
     }
     assert content(made) == before
 

@@ -70,6 +70,7 @@ def test_every_command_of_the_first_version_is_there() -> None:
             "delete", "test", "stats", "missed", "simulate",
         },
         "approvals": {"list", "show", "approve", "reject"},
+        "runtime": {"list", "test"},
         "relay": {
             "send", "messages", "endpoints", "open", "close", "inbox", "claim", "ack", "nack", "dead-letters",
             "explain", "rules", "list", "add", "remove", "adapters", "watch",

@@ -30,13 +30,21 @@ from tests.runtimes.kits import (
     until_said,
 )
 
-ALL = ("scripted", "command", "acp", "claude")
+ALL = ("scripted", "command", "acp", "claude", "codex")
+# Codex tells its model that nobody can be asked, outside of a mode for planning that its SDK does not offer.
+ASKERS = ("scripted", "command", "acp", "claude")
 # Those whose agents use tools that a run's rights are about.
 WORKERS = ("acp", "claude")
 
 
 @pytest.fixture(params=ALL)
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
+    with kit_of(request.param) as found:
+        yield found
+
+
+@pytest.fixture(params=ASKERS)
+def asker(request: pytest.FixtureRequest) -> Iterator[Kit]:
     with kit_of(request.param) as found:
         yield found
 
@@ -75,9 +83,9 @@ async def test_a_success_without_an_answer_is_a_failure(kit: Kit, tmp_path: Path
     assert isinstance(taken.ending, Failed)
 
 
-async def test_a_question_blocks(kit: Kit, tmp_path: Path) -> None:
+async def test_a_question_blocks(asker: Kit, tmp_path: Path) -> None:
     """What only a person can answer ends the turn, with the question and what could be answered."""
-    taken = await take(kit, kit.spec(tmp_path, Ask("Which one?", ("red", "blue"))))
+    taken = await take(asker, asker.spec(tmp_path, Ask("Which one?", ("red", "blue"))))
     assert isinstance(taken.ending, Blocked)
     assert taken.ending.question.question == "Which one?"
     assert taken.ending.question.options == ("red", "blue")

@@ -226,7 +226,7 @@ def workshop(
         node=node,
         agents=directory,
         deliveries=deliveries,
-        runtimes=RuntimeCatalog(RuntimeSettings()),
+        runtimes=RuntimeCatalog(RuntimeSettings(), folder / ".dork" / "runtimes"),
         relay=mail,
         server_url=lambda: "http://127.0.0.1:4242",
         feed=feed,

@@ -23,6 +23,7 @@ from dorkos.runtimes.results import Ending, Report, conclude
 from dorkos.runtimes.scripted import ScriptedRuntime
 from dorkos.vocabulary import PermissionMode
 from tests import model_endpoint as model
+from tests import responses_endpoint
 
 ACP_AGENT = (sys.executable, str(Path(__file__).parent / "acp_agent.py"))
 
@@ -285,6 +286,39 @@ def _acp(behaviour: Behaviour) -> dict[str, object]:
             return {"hang": deaf}
 
 
+@dataclass
+class CodexKit:
+    """The real program of Codex, with a scripted model behind it."""
+
+    open: ExitStack
+    name: str = "codex"
+    runtime: DrivenRuntime = field(default_factory=lambda: DrivenRuntime("codex"))
+
+    def spec(self, folder: Path, behaviour: Behaviour, **changes: Any) -> RunSpec:
+        return self.replying(folder, _codex(behaviour), **changes)
+
+    def replying(self, folder: Path, replies: Sequence[model.Reply], **changes: Any) -> RunSpec:
+        endpoint = self.open.enter_context(responses_endpoint.serve(*replies))
+        given = environment(folder)
+        config = Path(given["HOME"]) / ".codex" / "config.toml"
+        config.parent.mkdir(exist_ok=True)
+        config.write_text(endpoint.config)
+        changes.setdefault("permission_mode", PermissionMode.ACCEPT_EDITS)
+        return RunSpec((), "Do what the script says.", folder, given, **changes)
+
+
+def _codex(behaviour: Behaviour) -> Sequence[model.Reply]:
+    match behaviour:
+        case Say(pieces):
+            return [model.Say(*pieces)]
+        case Fail():
+            return [model.Fail(400, "invalid_request", "It went wrong.")]
+        case Hang():
+            return [model.Hang("ready")]
+        case _:
+            return [model.Say("")]
+
+
 @contextmanager
 def kit_of(name: str) -> Iterator[Kit]:
     """The kit of this name, with what it opens closed at the end."""
@@ -294,5 +328,6 @@ def kit_of(name: str) -> Iterator[Kit]:
             "command": CommandKit(),
             "acp": AcpKit(),
             "claude": ClaudeKit(opened),
+            "codex": CodexKit(opened),
         }
         yield kits[name]

@@ -31,19 +31,18 @@ async def drive(request, emit):
 """
 
 
-async def _start(tmp_path: Path, text: str, module: str = "an.agent") -> asyncio.subprocess.Process:
-    package = tmp_path / "an"
-    package.mkdir(exist_ok=True)
-    (package / "agent.py").write_text(_AGENT)
+async def _start(tmp_path: Path, text: str) -> asyncio.subprocess.Process:
+    driver = tmp_path / "agent.py"
+    driver.write_text(_AGENT)
     source = Path(__file__).parents[2] / "src"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "dorkos.runtimes.driver_main",
-        module,
+        str(driver),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": f"{source}:{tmp_path}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert process.stdin is not None
     process.stdin.write(text.encode())
@@ -61,7 +60,7 @@ def _asked(prompt: str) -> str:
 
 def test_a_request_survives_its_way() -> None:
     """The driver reads what the server wrote; what a newer server says besides does not hurt it."""
-    request = DriverRequest("p", "/x", resume="s", argv=("a", "b"), options={"n": 1})
+    request = DriverRequest("p", "/x", resume="s", argv=("a", "b"))
     assert DriverRequest.decoded(request.encoded()) == request
     assert DriverRequest.decoded(json.dumps({"prompt": "p", "cwd": "/", "newer": 1})).prompt == "p"
     with pytest.raises(ValueError, match="prompt"):
@@ -113,9 +112,13 @@ async def test_a_request_that_is_none_fails(tmp_path: Path) -> None:
     assert result.status is ResultStatus.FAILED
 
 
-@pytest.mark.parametrize("name", ["nothing", "no.such.module", "json"])
-def test_an_unknown_driver_is_unavailable(name: str) -> None:
-    """Its absence is told with what to do, not as a crash."""
+@pytest.mark.parametrize(
+    ("name", "text"), [("nothing", ""), ("none.py", None), ("needs.py", "import no_such"), ("empty.py", "")]
+)
+def test_a_driver_that_cannot_be_used_is_unavailable(tmp_path: Path, name: str, text: str | None) -> None:
+    """One that is not there, lacks a package or drives nothing is told with what to do, not as a crash."""
+    if text is not None and name.endswith(".py"):
+        (tmp_path / name).write_text(text)
     with pytest.raises(UnavailableError) as refusal:
-        load(name)
+        load(str(tmp_path / name) if name.endswith(".py") else name)
     assert refusal.value.hint

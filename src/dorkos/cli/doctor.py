@@ -54,6 +54,7 @@ def doctor(context: typer.Context, database: DatabaseOption = None) -> None:
 def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iterable[Finding]]]:
     """Every group of lines by its heading."""
     from dorkos.cli.doctor_place import examine_home, examine_python, examine_settings, examine_zone
+    from dorkos.cli.doctor_runtimes import examine_runtimes
     from dorkos.cli.doctor_server import examine_server
     from dorkos.db.doctor import examine_library
     from dorkos.home import Home
@@ -71,6 +72,7 @@ def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iter
     yield "Machine", machine
     yield "Data directory", examine_home(home, postgres=settings.database.url is not None)
     yield "Server", [examine_server(home)]
+    yield "Runtimes", examine_runtimes(home.path / "runtimes")
     # What the settings do not tell must not be guessed: another database would be examined.
     if unreadable is None:
         yield "Database", _database(home, settings)

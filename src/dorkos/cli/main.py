@@ -31,6 +31,7 @@ from dorkos.cli import (
     pulse,
     pulse_reading,
     relay,
+    runtime,
     sessions,
     status,
     token,
@@ -105,6 +106,7 @@ app.add_typer(fleet.app, name="fleet")
 pulse_reading.join(pulse.app)
 app.add_typer(pulse.app, name="pulse")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(runtime.app, name="runtime")
 app.add_typer(relay.app, name="relay")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(sessions.app, name="sessions")

@@ -58,6 +58,14 @@ Agent = Annotated[str | None, typer.Option(metavar="AGENT", help="Agent to run, 
 Subject = Annotated[
     str | None, typer.Option(metavar="SUBJECT", help="Ask this Relay subject; its reply is the outcome.")
 ]
+Runtime = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What takes the turn, such as claude; see `dorkos runtime list`."),
+]
+Rights = Annotated[
+    str | None,
+    typer.Option(metavar="MODE", help="default, plan, acceptEdits or bypassPermissions; else acceptEdits."),
+]
 Directory = Annotated[str | None, typer.Option(metavar="DIR", help="Working directory of the program.")]
 
 
@@ -74,6 +82,8 @@ def add(
     prompt: Prompt = None,
     agent: Agent = None,
     subject: Subject = None,
+    runtime: Runtime = None,
+    rights: Rights = None,
     cwd: Directory = None,
     max_runtime: MaxRuntime = None,
     overlap: Overlap = None,
@@ -91,7 +101,8 @@ def add(
 ) -> None:
     """Add a schedule: when to run, and what.
 
-    When is one of --cron, --every, --at and --manual; what is an agent, a program, or a subject to ask.
+    When is one of --cron, --every, --at and --manual; what is an agent, a program, a subject to ask, or a
+    runtime by itself.
 
     Examples:
 
@@ -102,8 +113,9 @@ def add(
     """
     options = options_of(context)
     _exactly_one({"--cron": cron, "--every": every, "--at": at, "--manual": manual}, "Say when it runs")
-    _exactly_one({"--agent": agent, "--subject": subject, "-- COMMAND": program}, "Say what it runs")
-    if program is None and prompt is None:
+    if runtime is None or agent is not None or subject is not None or program:
+        _exactly_one({"--agent": agent, "--subject": subject, "-- COMMAND": program}, "Say what it runs")
+    if not program and prompt is None:
         raise DorkError(
             ErrorCode.USAGE,
             "Whoever is asked has to be asked something: with --prompt.",
@@ -111,11 +123,13 @@ def add(
         )
     # A program gets the prompt on its standard input; one that needs none is told what it runs for.
     body: dict[str, object] = {"name": name, "prompt": name if prompt is None else text_or_stdin(prompt)}
+    body |= {name: value for name, value in _driven(runtime, rights).items() if value is not None}
     if timezone is not None:
         body["timezone"] = timezone
     body |= _trigger(cron, every, at, timezone, manual=manual)
     if program:
         body["command"] = program
+    if program or (agent is None and subject is None):
         body["cwd"] = absolute(cwd or ".")
     elif cwd is not None:
         body["cwd"] = absolute(cwd)
@@ -157,6 +171,8 @@ def edit(
     prompt: Prompt = None,
     agent: Agent = None,
     subject: Subject = None,
+    runtime: Runtime = None,
+    rights: Rights = None,
     cwd: Directory = None,
     max_runtime: MaxRuntime = None,
     overlap: Overlap = None,
@@ -189,6 +205,8 @@ def edit(
         body["name"] = name
     if prompt is not None:
         body["prompt"] = text_or_stdin(prompt)
+    driven = _driven(runtime, rights).items()
+    body |= {name: None if value == OFF else value for name, value in driven if value is not None}
     if timezone is not None:
         body["timezone"] = None if timezone == OFF else timezone
     body |= _trigger(cron, every, at, None if timezone == OFF else timezone, manual=manual)
@@ -276,3 +294,7 @@ def _exactly_one(choices: Mapping[str, object], wish: str) -> None:
 def _at_most_one(choices: Mapping[str, object], wish: str) -> None:
     if any(choices.values()):
         _exactly_one(choices, wish)
+
+
+def _driven(runtime: str | None, rights: str | None) -> dict[str, str | None]:
+    return {"runtime": runtime, "permissionMode": rights}

@@ -13,6 +13,7 @@ from dorkos.pulse.model import Schedule, ScheduleDraft
 from dorkos.pulse.operations_approvals import APPROVALS
 from dorkos.pulse.operations_preview import PREVIEW
 from dorkos.pulse.operations_reading import READING, window_of
+from dorkos.pulse.operations_runtimes import RUNTIMES
 from dorkos.pulse.operations_simulate import SIMULATE
 from dorkos.pulse.operations_timeline import TIMELINE
 from dorkos.pulse.reading import Place
@@ -277,6 +278,7 @@ OPERATIONS: tuple[Operation[PulseService, Any, Any], ...] = (
         mcp=tools.SLOTS,
     ),
     PREVIEW,
+    *RUNTIMES,
     *APPROVALS,
     *READING,
     SIMULATE,

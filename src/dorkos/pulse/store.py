@@ -50,6 +50,7 @@ from dorkos.pulse.reading import Figures, Missed, Place, Window
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.runs import NewRun
 from dorkos.pulse.slots import Decision, DueSchedule
+from dorkos.pulse.starts import RunStarts
 from dorkos.pulse.targets import check_target, drive_of, why_undriven
 from dorkos.pulse.timeline import Timeline
 from dorkos.pulse.zones import Zones
@@ -84,6 +85,7 @@ class PulseStore:
         self._requests = relay
         self._settings = settings
         self._answer_within = timedelta(days=settings.approval_days)
+        self.starts = RunStarts(database, runtimes)
         self.approvals = ApprovalStore(database, zones=zones, check=self._check)
 
     async def now(self) -> datetime:

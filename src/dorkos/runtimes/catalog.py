@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.runtimes.availability import Availability, examine
 from dorkos.runtimes.command import CommandRuntime
 from dorkos.runtimes.driven import DrivenRuntime
 from dorkos.runtimes.protocol import Runtime
@@ -35,9 +37,13 @@ _OF_PRODUCTS: Mapping[AgentRuntime, Drive] = {
 class RuntimeCatalog:
     """The runtimes of this server, by name."""
 
-    def __init__(self, settings: RuntimeSettings) -> None:
-        """Nothing is loaded: a runtime whose library is missing says so when it is used."""
+    def __init__(self, settings: RuntimeSettings, own: Path) -> None:
+        """Nothing is loaded: a runtime whose library is missing says so when it is used.
+
+        Each Python file in the folder `own`, which need not exist, is one more runtime, called as the file.
+        """
         self.settings = settings
+        self._folder = own
         self.scripted = ScriptedRuntime()
         self._runtimes: dict[str, Runtime] = {
             "command": CommandRuntime(),
@@ -55,11 +61,26 @@ class RuntimeCatalog:
     @property
     def names(self) -> tuple[str, ...]:
         """The names that a schedule may give as `runtime`."""
-        return tuple(self._runtimes)
+        return (*self._runtimes, *self.own)
+
+    @property
+    def own(self) -> Mapping[str, Path]:
+        """The drivers of the person's own, by name. One cannot take the place of a runtime of ours."""
+        try:
+            files = sorted(self._folder.glob("*.py"))
+        except OSError:
+            return {}
+        return {file.stem: file for file in files if file.stem not in self._runtimes}
+
+    def examine(self) -> list[Availability]:
+        """Which runtimes can be used here, and why others cannot."""
+        return examine(self.own)
 
     def named(self, name: str) -> Runtime:
         """The runtime of this name. Raises `validation_failed`."""
         found = self._runtimes.get(name)
+        if found is None and (path := self.own.get(name)) is not None:
+            return DrivenRuntime(str(path))
         if found is None:
             raise DorkError(
                 ErrorCode.VALIDATION_FAILED,

@@ -32,6 +32,7 @@ from claude_agent_sdk import (
     query,
 )
 
+from dorkos.runtimes.availability import install_hint
 from dorkos.runtimes.driver import DriverRequest, Emit, UnavailableError
 from dorkos.runtimes.events import (
     Log,
@@ -48,7 +49,6 @@ from dorkos.vocabulary import PermissionMode
 
 _SERVER = "dorkos"
 _MEMORY_BYTES = 64 * 1024
-_INSTALL = "Install it with `pip install 'dorkos[claude]'`."
 _NOT_COVERED = (
     "The rights of this run do not cover this, and nobody is there to be asked. Go on without it, or say what"
     " you could not do."
@@ -70,7 +70,7 @@ async def drive(request: DriverRequest, emit: Emit) -> Result:
         async for message in query(prompt=_prompt(request.prompt), options=_options(request, turn)):
             turn.take(message)
     except CLINotFoundError as fault:
-        raise UnavailableError(str(fault), hint=_INSTALL) from fault
+        raise UnavailableError(str(fault), hint=install_hint("claude")) from fault
     except ResultError as fault:
         # It repeats the result that was taken in before, as an exception.
         if turn.result is None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from dorkos.runtimes.command import CommandTurn, start_program
 from dorkos.runtimes.driver import DriverRequest
@@ -14,13 +12,12 @@ from dorkos.runtimes.protocol import RunSpec
 
 @dataclass(frozen=True, slots=True)
 class DrivenRuntime:
-    """Starts the driver `module`, a name that `driver_main.load` knows. `options` are for it alone."""
+    """Starts the driver `module`: a name or a path that `driver_main.load` knows."""
 
     module: str
     model: str | None = None
     max_turns: int | None = None
     max_cost_microusd: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     reports = True
     in_process = False
@@ -38,7 +35,6 @@ class DrivenRuntime:
             mcp_url=spec.mcp_url,
             model=self.model,
             argv=spec.argv,
-            options=dict(self.options) or None,
         )
         return await start_program(_argv(self.module), spec, request.encoded(), ends_others=True)
 

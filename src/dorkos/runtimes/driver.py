@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from dorkos.runtimes.events import Event, Result
 
@@ -35,8 +35,6 @@ class DriverRequest:
     model: str | None = None
     argv: tuple[str, ...] = ()
     """The agent's program, where the driver does not bring its own."""
-    options: dict[str, Any] | None = None
-    """What else the manifest or the setting says to this driver alone."""
 
     def encoded(self) -> str:
         """The request as the driver reads it."""

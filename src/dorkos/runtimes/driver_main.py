@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import ModuleType
 from typing import cast
 
+from dorkos.runtimes.availability import install_hint
 from dorkos.runtimes.driver import Driver, DriverRequest, Emit, UnavailableError
 from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode
 
 _LOOK_S = 1.0
+_OURS = "dorkos.runtimes.{}_driver"
 
 
 async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> int:
@@ -66,23 +71,32 @@ def emit_line(event: Event) -> None:
 
 
 def load(name: str) -> Driver:
-    """The driver of that name: a module `dorkos.runtimes.<name>_driver`, or any module by its dotted name.
+    """The driver of that name: a module `dorkos.runtimes.<name>_driver`, or the file at that path.
 
     Raises `UnavailableError`.
     """
-    module = name if "." in name else f"dorkos.runtimes.{name}_driver"
+    path = Path(name)
     try:
-        found = importlib.import_module(module)
-    except ImportError as fault:
-        raise UnavailableError(
-            f"The runtime {name!r} cannot be loaded: {fault}.",
-            hint=f"Install what it needs, such as `pip install 'dorkos[{name}]'`.",
-        ) from fault
+        found = _load_file(path) if path.is_absolute() else importlib.import_module(_OURS.format(name))
+    except (ImportError, OSError) as fault:
+        hint = "Install what it imports." if path.is_absolute() else install_hint(name)
+        raise UnavailableError(f"The runtime {path.stem!r} cannot be loaded: {fault}.", hint=hint) from fault
     if not callable(getattr(found, "drive", None)):
         raise UnavailableError(
-            f"{module} has no function `drive`.", hint="See docs/runtimes.md for what a runtime must offer."
+            f"{name} has no function `drive`.", hint="See docs/runtimes.md for what a runtime must offer."
         )
     return cast(Driver, found)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"dorkos_runtime_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and the like look for the module of what they are given.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def main(name: str) -> int:
