@@ -332,8 +332,9 @@ async def test_a_change_whose_file_could_not_be_written_is_not_taken_back(
 async def test_the_folder_is_locked_from_the_look_at_the_row_to_the_end(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise an edit between the two could be taken for an old file, and back."""
-    project = await registered(fleet)
+    """Otherwise an edit between the two could be taken for an old file, and back. The look before it, which
+    holds nothing, only tells whether there is anything to do."""
+    project = make_project(await registered(fleet), {**SCOUT, "name": "Spy"})
     real, locked = fleet.mesh.reconciler._folders.look, []
 
     async def observe(agent: Agent) -> Look:
@@ -343,7 +344,10 @@ async def test_the_folder_is_locked_from_the_look_at_the_row_to_the_end(
     monkeypatch.setattr(fleet.mesh.reconciler._folders, "look", observe)
     await look(fleet)
 
-    assert locked == [True]
+    assert locked == [False, True]
+    assert (await scout(fleet)).name == "Spy"
+    await look(fleet)
+    assert locked == [False, True, False]
     assert not fleet.mesh.registry.lock(project).locked()
 
 
@@ -354,10 +358,13 @@ async def test_an_edit_by_another_server_during_a_look_is_not_taken_back(
     project = await registered(fleet)
     make_project(project, {**SCOUT, "name": "Old"})
     other = make_fleet(fleet.db, clock, fleet.root)
-    real = fleet.mesh.reconciler._folders.look
+    real, looks = fleet.mesh.reconciler._folders.look, []
 
     async def edit_meanwhile(agent: Agent) -> Look:
         seen = await real(agent)
+        looks.append(seen)
+        if len(looks) < 2:  # The first only tells that there is something to do.
+            return seen
         clock.advance(DAY)
         await other.mesh.registry.update(A_ULID, AgentEdit(name="New"), actor=ACTOR)
         return seen

@@ -47,16 +47,22 @@ class Folders:
         """`patience_s` is how long one look may take."""
         self._projects = projects
         self._patience_s = patience_s
-        self._held: set[str] = set()
+        self._at_work: dict[str, asyncio.Future[Look]] = {}
+        self._overdue: set[str] = set()
 
     async def look(self, agent: Agent) -> Look:
-        """What is at the agent's path now. Never raises for what is on the disk."""
-        if agent.id in self._held:
+        """What is at the agent's path now. Never raises for what is on the disk.
+
+        Whoever asks while another look at the same folder is at work gets what that one sees.
+        """
+        if agent.id in self._overdue:
             return Look(Presence.UNREADABLE, detail="an earlier look has not come back from the disk")
+        work = self._at_work.get(agent.id) or self._in_thread(agent)
         try:
             async with asyncio.timeout(self._patience_s):
-                return await self._in_thread(agent)
+                return await asyncio.shield(work)
         except TimeoutError:
+            self._overdue.add(agent.id)
             return Look(Presence.UNREADABLE, detail=f"the disk did not answer within {self._patience_s:g} s")
 
     def _look(self, agent: Agent) -> Look:
@@ -73,12 +79,14 @@ class Folders:
     def _in_thread(self, agent: Agent) -> asyncio.Future[Look]:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Look] = loop.create_future()
-        self._held.add(agent.id)
+        self._at_work[agent.id] = outcome
 
         def settle(give: Callable[[], None]) -> None:
-            self._held.discard(agent.id)
-            if not outcome.done():
-                give()
+            del self._at_work[agent.id]
+            self._overdue.discard(agent.id)
+            give()
+            if outcome.exception() is not None:
+                log.debug("a look at %s failed", agent.project_path)  # Seen, should nobody wait for it now.
 
         def work() -> None:
             try:

@@ -17,7 +17,7 @@ from dorkos.lifecycle import Loop
 from dorkos.mesh import store
 from dorkos.mesh.budgets import forget_old_calls
 from dorkos.mesh.claims import changes
-from dorkos.mesh.denials import denial_over
+from dorkos.mesh.denials import denial_over, denied_paths
 from dorkos.mesh.drift import ManifestState, drift, taken_over
 from dorkos.mesh.folders import Folders, Look, Presence
 from dorkos.mesh.hosts import Hosts
@@ -114,11 +114,18 @@ class Reconciler(Loop):
         """Look at every agent now."""
         done = Reconciled()
         agents = await self._database.read(store.all_agents)
+        denied = await self._database.read(denied_paths)
         is_shared = await self._database.read(self._is_shared)
         for agent in agents:
             if self.stopping:
                 break
+            if not self._hosts.is_here(agent):
+                done.elsewhere += 1
+                continue
+            done.looked_at += 1
             try:
+                if await self._is_settled(agent, denied, done):
+                    continue
                 async with self._locks.lock(agent.project_path):
                     await self._one(agent.id, is_shared, done)
             except Exception as fault:  # One agent must not keep the others from being looked at.
@@ -128,15 +135,30 @@ class Reconciler(Loop):
         self._told = {key: seen for key, seen in self._told.items() if key in registered}
         return done
 
+    async def _is_settled(self, agent: Agent, denied: set[str], done: Reconciled) -> bool:
+        """Whether a look at its folder leaves nothing to do. Most agents are as they were, and of thousands
+        of them neither the writer nor the database should know much."""
+        look = await self._folders.look(agent)
+        if look.presence is Presence.UNREADABLE:
+            done.problems.append(Problem(str(agent.project_path), look.detail or "cannot be read"))
+            return True
+        since = None if look.presence is Presence.THERE else agent.unreachable_since or self._clock.now()
+        is_denied = any(str(folder) in denied for folder in (agent.project_path, *agent.project_path.parents))
+        stands = self._stands(since, self._clock.now(), is_denied=is_denied)
+        if agent.host != self._hosts.own or (agent.status, agent.unreachable_since) != (stands, since):
+            return False
+        found = look.found
+        return found is None or (
+            isinstance(found, Manifest)
+            and found.hash == agent.manifest_hash
+            and _to_complete(agent, found) is None
+        )
+
     async def _one(self, agent_id: str, is_shared: bool, done: Reconciled) -> None:
         # Read under the lock: an edit that has just been made must not be taken for an old file.
         agent = await self._database.read(lambda connection: store.agent_by_id(connection, agent_id))
-        if agent is None:
+        if agent is None or not self._hosts.is_here(agent):
             return
-        if not self._hosts.is_here(agent):
-            done.elsewhere += 1
-            return
-        done.looked_at += 1
         look = await self._folders.look(agent)
         if look.presence is Presence.UNREADABLE:
             done.problems.append(Problem(str(agent.project_path), look.detail or "cannot be read"))
@@ -184,13 +206,11 @@ class Reconciler(Loop):
     ) -> tuple[AgentStatus, datetime | None]:
         """Where the agent stands by what was seen, and since when its folder is away."""
         since = None if look.presence is Presence.THERE else agent.unreachable_since or now
-        status = standing(
-            denied=denial_over(source, agent.project_path) is not None,
-            unreachable_since=since,
-            now=now,
-            archive_after=self._archive_after,
-        )
-        return status, since
+        is_denied = denial_over(source, agent.project_path) is not None
+        return self._stands(since, now, is_denied=is_denied), since
+
+    def _stands(self, since: datetime | None, now: datetime, *, is_denied: bool) -> AgentStatus:
+        return standing(denied=is_denied, unreachable_since=since, now=now, archive_after=self._archive_after)
 
     async def _compare(self, agent: Agent, look: Look, done: Reconciled) -> None:
         found = look.found
@@ -234,7 +254,7 @@ class Reconciler(Loop):
 
     async def _complete(self, agent: Agent, found: Manifest, done: Reconciled) -> None:
         """Write what the registry says and the file does not, because a crash or the disk came between."""
-        data = None if found.is_newer else full_manifest(agent, found)
+        data = _to_complete(agent, found)
         if data is None:
             return
         _, problem = await follow_row(self._database, agent, data, found, vouches=True)
@@ -244,3 +264,8 @@ class Reconciler(Loop):
     def _is_shared(self, connection: sa.Connection) -> bool:
         """Whether servers of other hosts may be at work on this database."""
         return bool(hosts_at_work(connection, since=self._clock.now() - _FORGOTTEN) - {self._hosts.own})
+
+
+def _to_complete(agent: Agent, found: Manifest) -> bytes | None:
+    """What is to be written over a file that a person registered and that lags behind the row."""
+    return None if found.is_newer else full_manifest(agent, found)
