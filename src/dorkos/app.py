@@ -202,6 +202,7 @@ def build(
         runs=pulse,
         budgets=budgets,
         routes=routes,
+        node=node,
     )
     adapters = AdapterService(
         database=database,

@@ -62,6 +62,8 @@ class ErrorCode(StrEnum):
     LEASE_LOST = "lease_lost"
     RUN_NOT_ACTIVE = "run_not_active"
     CONFLICT = "conflict"
+    TRACE_NOT_FOUND = "trace_not_found"
+    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     REASON_REQUIRED = "reason_required"
     APPROVAL_NOT_FOUND = "approval_not_found"
@@ -164,6 +166,8 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.RUN_NOT_FOUND: ErrorRow(404, 3, "No run has this id."),
     ErrorCode.ENDPOINT_NOT_FOUND: ErrorRow(404, 3, "No endpoint has this subject."),
     ErrorCode.MESSAGE_NOT_FOUND: ErrorRow(404, 3, "No message has this id."),
+    ErrorCode.TRACE_NOT_FOUND: ErrorRow(404, 3, "No trace of this message or chain is kept."),
+    ErrorCode.DEAD_LETTER_NOT_FOUND: ErrorRow(404, 3, "No dead letter has this id."),
     ErrorCode.DELIVERY_NOT_FOUND: ErrorRow(404, 3, "No delivery of this message is in this mailbox."),
     ErrorCode.AGENT_NOT_FOUND: ErrorRow(404, 3, "No agent has this id."),
     ErrorCode.DENIAL_NOT_FOUND: ErrorRow(404, 3, "This path is not denied."),

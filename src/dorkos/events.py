@@ -50,6 +50,8 @@ EVENT_KINDS = {
     "relay.breaker.closed": "Deliveries of a mailbox succeed again.",
     "relay.message.published": "A message was stored for its recipients.",
     "relay.message.routed": "A message was also put into the mailbox of an adapter.",
+    "relay.message.redriven": "A dead letter was put back into its mailbox.",
+    "relay.messages.removed": "Messages or dead letters were taken away, by retention or by hand.",
     "relay.delivery.claimed": "A message was claimed from a mailbox.",
     "relay.delivery.acked": "A message was acknowledged: delivered.",
     "relay.delivery.nacked": "A message was given back, to be delivered again.",

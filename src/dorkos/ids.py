@@ -11,12 +11,15 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Two characters, ten bits, at a time.
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 _SHIFTS = range(120, -1, -10)
 _RANDOM_BITS = 80
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANDOM_MAX = (1 << _RANDOM_BITS) - 1
 _RANDOM_BYTES = _RANDOM_BITS // 8
 # Drawn at once: each draw gives up the interpreter's lock, and may have to wait long to get it back.
@@ -27,8 +30,9 @@ _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 class UlidFactory:
     """Makes ULIDs that strictly increase within this factory, also when the clock jumps back."""
 
-    def __init__(self) -> None:
-        """Start with no history."""
+    def __init__(self, time_ns: Callable[[], int] = time.time_ns) -> None:
+        """Start with no history. `time_ns` tells nanoseconds since 1970."""
+        self._time_ns = time_ns
         self._lock = threading.Lock()
         self._last_ms = 0
         self._last_random = 0
@@ -43,7 +47,7 @@ class UlidFactory:
     def new(self) -> str:
         """The next id. Thread-safe; never equal to or smaller than an earlier one of this factory."""
         with self._lock:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = self._time_ns() // 1_000_000
             if now_ms > self._last_ms:
                 self._last_ms = now_ms
                 self._last_random = self._draw()
@@ -69,6 +73,11 @@ os.register_at_fork(after_in_child=_factory.forget)
 def new_id() -> str:
     """A new ULID, greater than every one this process made before."""
     return _factory.new()
+
+
+def first_id_at(instant: datetime) -> str:
+    """What every id that was made before `instant` is smaller than, and none later."""
+    return _encode((instant - _EPOCH) // timedelta(milliseconds=1) << _RANDOM_BITS)
 
 
 def is_ulid(text: str) -> bool:

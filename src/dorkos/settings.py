@@ -294,6 +294,19 @@ class RelaySettings(_Section):
         ge=1,
         le=86_400,
     )
+    retention_days: int = _setting(
+        30,
+        "DORKOS_RELAY_RETENTION_DAYS",
+        "Days that an acknowledged message stays; what waits is never taken away.",
+        ge=1,
+        le=36_500,
+    )
+    dead_letter_retention_days: int = _setting(
+        90, "DORKOS_DEAD_LETTER_RETENTION_DAYS", "Days that a dead letter stays.", ge=1, le=36_500
+    )
+    trace_retention_days: int = _setting(
+        30, "DORKOS_TRACE_RETENTION_DAYS", "Days that the trace of a settled message stays.", ge=1, le=36_500
+    )
     request_timeout_seconds: int = _setting(
         60,
         "DORKOS_REQUEST_TIMEOUT_SECONDS",

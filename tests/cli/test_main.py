@@ -74,6 +74,8 @@ def test_every_command_of_the_first_version_is_there() -> None:
         "relay": {
             "send", "messages", "endpoints", "open", "close", "inbox", "claim", "ack", "nack", "dead-letters",
             "explain", "rules", "list", "add", "remove", "adapters", "watch",
+            "request", "await", "reply", "close-circuit", "trace", "metrics", "search", "show", "redrive",
+            "purge", "export",
         },
         "mesh": {
             "discover", "schema", "register", "list", "inspect", "update", "move", "token", "ping", "status",

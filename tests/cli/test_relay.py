@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -301,3 +302,48 @@ def test_a_mailbox_with_limits_is_full_sooner(dorkos: Dorkos) -> None:
     assert dorkos("relay", "open", subject, "--max-pending", "1", "--max-bytes", "1000").code == 0
     assert [dorkos("relay", "send", subject, "x").code for _ in range(2)] == [0, 1]
     assert dorkos("relay", "close-circuit", subject).out == f"{subject} takes messages.\n"
+
+
+def test_dead_letters_are_shown_put_back_and_taken_away(dorkos: Dorkos) -> None:
+    """One by its id, many by a filter; nothing at all is no filter."""
+    subject = "relay.human.cli-late"
+    sent = dorkos("relay", "send", subject, "too soon", "--json")
+    (letter,) = dorkos("relay", "dead-letters", "--subject", subject, "--json").json
+    shown = dorkos("relay", "dead-letters", "show", letter["id"])
+    early = dorkos("relay", "dead-letters", "redrive", letter["id"])
+    dorkos("relay", "open", subject)
+    back = dorkos("relay", "dead-letters", "redrive", "--subject", subject)
+    again = dorkos("relay", "inbox", subject, "--json").json["messages"]
+
+    assert f"There is no mailbox {subject}." in shown.out
+    assert (early.code, "stays, no_recipient" in early.out) == (1, True)
+    assert (back.code, back.out) == (0, "Put back: 1 of 1.\n")
+    assert [each["id"] for each in again] == [sent.json["messageId"]]
+    assert dorkos("relay", "dead-letters", "purge").code == 2
+
+
+def test_dead_letters_are_exported_and_purged(dorkos: Dorkos) -> None:
+    """As lines of JSON, each whole; then they are gone."""
+    subject = "relay.human.cli-gone"
+    for text in ("one", "two"):
+        dorkos("relay", "send", subject, text)
+    lines = dorkos("relay", "dead-letters", "export", "--subject", subject).out.splitlines()
+    assert [json.loads(line)["envelope"]["payload"] for line in lines] == ["two", "one"]
+    assert dorkos("relay", "dead-letters", "purge", "--subject", subject).out == "Taken away: 2.\n"
+    assert dorkos("relay", "dead-letters", "--subject", subject, "--json").json == []
+
+
+def test_a_trace_reads_from_cause_to_effect(dorkos: Dorkos, mailbox: Mailbox) -> None:
+    """The reply stands below the request."""
+    subject = mailbox()
+    asked = dorkos("relay", "request", subject, "May I?", "--wait", "0s", "--json").json
+    dorkos("relay", "reply", asked["requestId"], "Yes.")
+    dorkos("relay", "await", asked["requestId"])
+    told = dorkos("relay", "trace", asked["requestId"])
+    by_chain = dorkos("relay", "trace", asked["chainId"], "--chain")
+
+    assert told.out == by_chain.out
+    heading, first, second = told.out.splitlines()
+    assert asked["chainId"] in heading
+    assert f"relay.human.operator -> {subject}" in first
+    assert "  relay.human.operator -> relay.system.reply." in second

@@ -19,7 +19,7 @@ from dorkos.mesh.registry import Registered
 from dorkos.mesh.statement import Statement
 from dorkos.node import this_node
 from dorkos.pulse.model import Claim, Offer, Outcome
-from dorkos.relay.model import Envelope, Receipt, StoredMessage
+from dorkos.relay.model import Envelope, LetterFilter, Receipt, StoredMessage
 from dorkos.settings import ServerSettings, Settings, given
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome, RunReason, RunState, Scope
 from tests.mesh.fleet import ACTOR, make_project
@@ -95,7 +95,7 @@ async def test_messages_and_runs_are_paid_from_one_budget_and_end_with_one_word(
     over = await send(system, speaking(agent), "relay.human.ada")
     assert over.recipients[0].outcome is PublishOutcome.BUDGET_EXCEEDED
     assert "2 of 2 calls" in (over.recipients[0].detail or "")
-    letters = await system.relay.dead_letters(limit=1)
+    letters = await system.relay.letters.newest_first(LetterFilter(), limit=1)
     assert [(letter.message.id, letter.reason) for letter in letters] == [
         (over.message_id, "budget_exceeded")
     ]

@@ -19,7 +19,7 @@ from dorkos.identity.tokens import new_secret
 from dorkos.ids import new_id
 from dorkos.pulse.model import Claim, Offer, Run, Schedule, ScheduleDraft
 from dorkos.relay import payload
-from dorkos.relay.model import Envelope
+from dorkos.relay.model import Envelope, LetterFilter
 from dorkos.settings import RelaySettings, SchedulerSettings, ServerSettings, Settings, given
 from dorkos.vocabulary import (
     DeadLetterReason,
@@ -198,7 +198,7 @@ async def test_a_cancelled_request_is_taken_back(system: System) -> None:
     gone = await ended(system, run)
     assert (gone.status, gone.error) == (RunState.CANCELLED, "Run cancelled")
     assert (await system.relay.claim(ADA, ADA.subject, limit=5)).deliveries == ()
-    (dead,) = await system.relay.dead_letters(limit=5)
+    (dead,) = await system.relay.letters.newest_first(LetterFilter(), limit=5)
     assert dead.reason is DeadLetterReason.REJECTED
 
 

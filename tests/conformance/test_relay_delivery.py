@@ -12,6 +12,7 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
 from dorkos.relay import delivery
+from dorkos.relay.model import LetterFilter
 from dorkos.vocabulary import DeliveryStatus
 from tests.relay.post_office import ADA, BOB, INBOX, PostOffice, assert_counters_hold, post_office, stored
 
@@ -244,7 +245,7 @@ async def test_more_dead_letters_than_one_change_makes_do_not_hide_a_live_messag
     await fill()
     clock.advance(timedelta(seconds=2))
     await office.relay.expiry.work()
-    assert len(await office.relay.dead_letters(limit=100)) == 10
+    assert len(await office.relay.letters.newest_first(LetterFilter(), limit=100)) == 10
     await assert_counters_hold(office.db)
 
 

@@ -23,7 +23,7 @@ from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.ports.rules import NamespaceRules
 from dorkos.relay import endpoints
-from dorkos.relay.model import Envelope, Receipt
+from dorkos.relay.model import Envelope, LetterFilter, Receipt
 from dorkos.relay.rules import NewRule
 from dorkos.relay.subjects import subject_hash
 from dorkos.vocabulary import DeadLetterReason, EndpointConsumer, PublishOutcome, RuleAction, Scope
@@ -84,7 +84,9 @@ async def test_a_denied_message_is_a_dead_letter_that_names_the_rule(office: Pos
     rows = await stored(office.db, receipt.message_id)
     assert (rows.statuses, rows.reasons) == ([], ["denied"])
     assert rows.events == ["relay.message.dead_lettered"]
-    (letter,) = await office.relay.dead_letters(endpoint_hash=subject_hash(INBOX), limit=10)
+    (letter,) = await office.relay.letters.newest_first(
+        LetterFilter(endpoint_hash=subject_hash(INBOX)), limit=10
+    )
     assert letter.reason is DeadLetterReason.DENIED
     assert rule_id in letter.detail
     assert letter.detail == receipt.recipients[0].detail

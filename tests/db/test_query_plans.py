@@ -28,6 +28,7 @@ from dorkos.mesh import store as agent_store
 from dorkos.mesh.hosts import Hosts
 from dorkos.pulse import runs, schedules, slots
 from dorkos.relay import deadletters, endpoints, inbox, messages
+from dorkos.relay.model import LetterFilter
 from dorkos.vocabulary import DeliveryStatus, RunState
 
 ID = new_id()
@@ -110,7 +111,7 @@ CASES = {
     "deliveries after a cursor": _index(_inbox(None, ID), "ix_relay_index_endpoint_id_id"),
     "deliveries by status": _index(_inbox(DeliveryStatus.PENDING, ID), "ix_relay_index_endpoint_id_id"),
     "dead letters": _key(
-        lambda c: deadletters.newest_first(c, endpoint_hash=None, before=ID, limit=50), "relay_dead_letters"
+        lambda c: deadletters.newest_first(c, LetterFilter(before=ID), limit=50), "relay_dead_letters"
     ),
     "one mailbox": Case(lambda c: endpoints.find(c, "a"), "sqlite_autoindex_relay_endpoints_2"),
     "one agent": _key(lambda c: agent_store.agent_by_id(c, ID), "agents"),

@@ -136,6 +136,7 @@ def make_fleet(
         runs=QueuedRuns(),
         budgets=budgets,
         routes=NoRoutes(),
+        node=this_node(),
     )
     schedules = HiddenSchedules()
     rules = NamespaceRules()

@@ -24,6 +24,7 @@ from dorkos.events import EventFeed
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
+from dorkos.node import this_node
 from dorkos.relay.model import CallRefusal, Envelope, Message, Receipt, Routes, RunRequest
 from dorkos.relay.payload import encode
 from dorkos.relay.service import RelayService
@@ -192,6 +193,7 @@ def post_office(
         runs=runs,
         budgets=budgets,
         routes=adapters or routes,
+        node=this_node(),
     )
     return PostOffice(db, relay, runs, feed, budgets, routes)
 

@@ -28,6 +28,8 @@ LINEAGE = {
     },
     "delete_schedule": {"id"},
     "get_run_history": {"schedule_id", "limit"},
+    "relay_get_trace": {"messageId"},
+    "relay_get_metrics": set(),
     "relay_send": {"subject", "payload", "from", "replyTo", "budget"},
     "relay_inbox": {"endpoint_subject", "limit", "status"},
     "relay_list_endpoints": set[str](),

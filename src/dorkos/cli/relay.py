@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dorkos.cli import relay_adapters, relay_mail, relay_requests, relay_rules, relay_text, relay_watch
+from dorkos.cli import (
+    relay_adapters,
+    relay_letters,
+    relay_mail,
+    relay_requests,
+    relay_rules,
+    relay_text,
+    relay_trace,
+    relay_watch,
+)
 from dorkos.cli.connection import address, connect
 from dorkos.cli.instants import milliseconds, whole_seconds
 from dorkos.cli.names import all_agents
@@ -25,6 +34,9 @@ app = typer.Typer(help="What agents say to each other: messages, mailboxes.", no
 command = functools.partial(app.command, cls=Command)
 app.add_typer(relay_rules.app, name="rules")
 app.add_typer(relay_adapters.app, name="adapters")
+app.add_typer(relay_letters.app, name="dead-letters")
+command("trace")(relay_trace.trace)
+command("metrics")(relay_trace.metrics)
 command("explain")(relay_rules.explain)
 command("watch")(relay_watch.watch)
 command("import")(relay_mail.import_mail)
@@ -110,6 +122,26 @@ def messages(
     query = {"subject": subject, "from": sender, "status": status, "limit": limit, "cursor": cursor}
     with connect(options) as client:
         show(options, client.get(_MESSAGES, **query), relay_text.messages)
+
+
+@command("search")
+def search(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="All of them have to occur.")],
+    *,
+    limit: LimitOption = 20,
+    cursor: CursorOption = None,
+) -> None:
+    """Find messages by words of their text, newest first. The last word may be the beginning of one.
+
+    Example:
+
+        dorkos relay search build fail
+    """
+    options = options_of(context)
+    with connect(options) as client:
+        found = client.get("/api/relay/search", q=" ".join(words), limit=limit, cursor=cursor)
+        show(options, found, relay_text.messages)
 
 
 @command("endpoints")
@@ -278,20 +310,6 @@ def nack(
     if reject:
         body["reject"] = True
     _settle(context, subject, "nack", body, "Rejected: a dead letter now." if reject else "Given back.")
-
-
-@command("dead-letters")
-def dead_letters(context: typer.Context, limit: LimitOption = 20, cursor: CursorOption = None) -> None:
-    """Show messages that stopped, each with the reason.
-
-    Example:
-
-        dorkos relay dead-letters
-    """
-    options = options_of(context)
-    with connect(options) as client:
-        found = client.get("/api/relay/dead-letters", limit=limit, cursor=cursor)
-        show(options, found, lambda letters: relay_text.dead_letters(letters, limit))
 
 
 def _own(subject: str | None) -> str:

@@ -67,15 +67,21 @@ def claimed(subject: str, deliveries: Sequence[Any]) -> None:
 def dead_letters(letters: Any, limit: int) -> None:
     """Messages that stopped, each with the reason."""
 
-    def lines(row: Any) -> Sequence[Line]:
-        return (
-            (f"{row['messageId']}  {row['reason']}  {zoned_time(row['failedAt'])}", "red"),
-            (f"  {row['detail']}", ""),
-            *_letter(row["envelope"]),
-        )
-
-    _print_each(letters, lines, empty="No dead letters: every message has arrived or still waits.")
+    _print_each(letters, _dead_letter, empty="No dead letters: every message has arrived or still waits.")
     print_more(letters[-1]["id"] if len(letters) == limit else None)
+
+
+def dead_letter(row: Any) -> None:
+    """One of them."""
+    _print_each([row], _dead_letter, empty="")
+
+
+def redriven(answer: Any) -> None:
+    """What became of each dead letter that was to be put back."""
+    for row in answer["letters"]:
+        if row["outcome"] != "delivered":
+            say(f"{row['id']}  stays, {row['outcome']}: {row.get('detail', '')}", "red")
+    say(f"Put back: {answer['redriven']} of {len(answer['letters'])}.")
 
 
 def endpoints(rows: Any, owners: Mapping[str, str]) -> None:
@@ -89,6 +95,16 @@ def endpoints(rows: Any, owners: Mapping[str, str]) -> None:
             Column("taken by", _taker),
         ),
         empty="No mailboxes yet. Open one: dorkos relay open relay.human.ada",
+    )
+
+
+def _dead_letter(row: Mapping[str, Any]) -> Sequence[Line]:
+    again = f", put back {row['redriveCount']} times" if row["redriveCount"] else ""
+    return (
+        (f"{row['messageId']}  {row['reason']}  {zoned_time(row['failedAt'])}{again}", "red"),
+        (f"  {row['detail']}", ""),
+        *_letter(row["envelope"]),
+        (f"  dorkos relay dead-letters redrive {row['id']}", ""),
     )
 
 

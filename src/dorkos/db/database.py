@@ -50,6 +50,11 @@ class Transaction:
         self._now: datetime | None = None
         self.events: list[EmittedEvent] = []
 
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`, for the few statements that each has to be told in its own words."""
+        return self._connection.dialect.name
+
     def execute(
         self,
         statement: sa.Executable,

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay import breaker, deadletters, endpoints
+from dorkos.relay import breaker, deadletters, endpoints, trace
 from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Claim, Delivery, Endpoint, Lease
@@ -29,7 +30,7 @@ from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer
 STALE_MAX = 500
 _PAUSE_S = 0.05
 
-_CLAIMABLE = (
+_CLAIMABLE = Prepared(
     DELIVERIES.where(
         i.c.endpoint_id == sa.bindparam("endpoint"),
         IS_PENDING,
@@ -42,20 +43,16 @@ _CLAIMABLE = (
     .with_for_update(of=i, skip_locked=True)
 )
 
-_LEASE = (
+_LEASE = Prepared(
     sa.update(i)
-    .where(
-        i.c.id.in_(sa.bindparam("ids", expanding=True)),
-        IS_PENDING,
-        i.c.run_id.is_(None),
-    )
+    .where(i.c.id == sa.bindparam("of_delivery"), IS_PENDING, i.c.run_id.is_(None))
     .values(
         attempts=i.c.attempts + 1,
         lease_token=sa.bindparam("token"),
         lease_owner=sa.bindparam("owner"),
         available_at=sa.bindparam("until"),
+        claimed_at=sa.bindparam("now"),
     )
-    .returning(i.c.id)
 )
 
 _HELD = (
@@ -65,13 +62,13 @@ _HELD = (
     IS_PENDING,
 )
 
-_ACK = (
+_ACK = Prepared(
     sa.update(i)
     .where(*_HELD)
     .values(
         status=DeliveryStatus.DELIVERED, delivered_at=sa.bindparam("now"), lease_token=None, lease_owner=None
     )
-    .returning(i.c.id)
+    .returning(i.c.id, i.c.created_at, i.c.claimed_at)
 )
 
 
@@ -90,9 +87,8 @@ def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_
     if not live:
         return Claim(endpoint.id, (), 0.0 if waiting else _next_in_s(tx, endpoint.id, now))
     until = now + lease.duration
-    tx.execute(
-        _LEASE, {"ids": [d.id for d in live], "token": lease.token, "owner": lease.owner, "until": until}
-    )
+    held = {"token": lease.token, "owner": lease.owner, "until": until, "now": now}
+    tx.run_many(_LEASE, [held | {"of_delivery": each.id} for each in live])
     claimed = tuple(
         replace(
             delivery,
@@ -100,6 +96,7 @@ def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_
             lease_token=lease.token,
             lease_owner=lease.owner,
             available_at=until,
+            claimed_at=now,
         )
         for delivery in live
     )
@@ -108,21 +105,30 @@ def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_
     return Claim(endpoint.id, claimed, None)
 
 
-def ack(tx: Transaction, endpoint: Endpoint, message_id: str, token: str, *, actor: str) -> None:
-    """Settle a claimed message as delivered, for good.
+def ack(
+    tx: Transaction, endpoint: Endpoint, message_id: str, token: str, *, actor: str, run_id: str | None = None
+) -> None:
+    """Settle a claimed message as delivered, for good; `run_id` is the run that took it, if one did.
 
     Raises `lease_lost` if the token does not hold the message. That includes a second ack: after the first
     nothing is held any more, and the message of the refusal says that it was acknowledged.
     """
-    acked = tx.execute(
-        _ACK, {"of_message": message_id, "endpoint": endpoint.id, "token": token, "now": tx.now()}
-    ).scalar_one_or_none()
-    if acked is None:
+    acked = tx.run(_ACK, {"of_message": message_id, "endpoint": endpoint.id, "token": token, "now": tx.now()})
+    if not acked:
         raise _not_held(tx, endpoint, message_id)
+    delivery_id, sent_at, claimed_at = acked[0]
     endpoints.leave_one(tx, endpoint.id, message_id)
     if endpoint.consumer is not EndpointConsumer.CLAIM:
         breaker.success(tx, endpoint.id, subject=endpoint.subject)
-    data = {"subject": endpoint.subject, "endpointId": endpoint.id, "deliveryId": acked}
+    latency_us = trace.delivered(
+        tx, hop_id=delivery_id, sent_at=sent_at, claimed_at=claimed_at, run_id=run_id
+    )
+    data = {
+        "subject": endpoint.subject,
+        "endpointId": endpoint.id,
+        "deliveryId": delivery_id,
+        "latencyUs": latency_us,
+    }
     tx.emit("relay.delivery.acked", message_id, data, actor=actor)
 
 
@@ -140,8 +146,15 @@ def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None
         )
     )
     endpoints.leave_one(tx, delivery.endpoint_id, delivery.message.id)
+    latency_us = trace.delivered(
+        tx,
+        hop_id=delivery.id,
+        sent_at=delivery.created_at,
+        claimed_at=delivery.claimed_at,
+        run_id=delivery.run_id,
+    )
     run = {} if delivery.run_id is None else {"runId": delivery.run_id}
-    emit(tx, "relay.delivery.acked", delivery, actor=actor, **run)
+    emit(tx, "relay.delivery.acked", delivery, actor=actor, latencyUs=latency_us, **run)
 
 
 def nack(
@@ -260,7 +273,7 @@ def emit(tx: Transaction, kind: str, delivery: Delivery, *, actor: str | None, *
 
 
 def _claimable(tx: Transaction, endpoint: Endpoint, now: datetime, limit: int) -> list[Delivery]:
-    rows = tx.execute(_CLAIMABLE, {"endpoint": endpoint.id, "now": now, "most": limit})
+    rows = tx.run(_CLAIMABLE, {"endpoint": endpoint.id, "now": now, "most": limit})
     return sorted((delivery_of(row) for row in rows), key=lambda delivery: delivery.position)
 
 

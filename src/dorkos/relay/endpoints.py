@@ -57,7 +57,7 @@ _IS_BROKEN = sa.exists().where(
 )
 _TAKES = {True: Prepared(_TAKE_ON_PROBATION), False: Prepared(_TAKE_ON_PROBATION.where(~_IS_BROKEN))}
 
-_LEAVE_ONE = (
+_LEAVE_ONE = Prepared(
     sa.update(e)
     .where(e.c.id == sa.bindparam("endpoint"))
     .values(
@@ -68,6 +68,8 @@ _LEAVE_ONE = (
         .scalar_subquery(),
     )
 )
+
+_FIND = Prepared(sa.select(*_COLUMNS).where(e.c.subject == sa.bindparam("of_subject")))
 
 _LEAVE = (
     sa.update(e)
@@ -148,7 +150,7 @@ def no_room(mailbox: Endpoint, size: int, settings: RelaySettings) -> str | None
 
 def leave_one(tx: Transaction, endpoint_id: str, message_id: str) -> None:
     """Count off one delivery that is no longer pending."""
-    tx.execute(_LEAVE_ONE, {"endpoint": endpoint_id, "message": message_id})
+    tx.run(_LEAVE_ONE, {"endpoint": endpoint_id, "message": message_id})
 
 
 def leave(tx: Transaction, sizes: Iterable[tuple[str, int]]) -> None:
@@ -171,6 +173,9 @@ def lock(tx: Transaction, endpoint_id: str) -> Endpoint | None:
 
 def find(connection: sa.Connection | Transaction, subject: str) -> Endpoint | None:
     """The mailbox with this subject, open or closed."""
+    if isinstance(connection, Transaction):
+        rows = connection.run(_FIND, {"of_subject": subject})
+        return _endpoint_of(rows[0]) if rows else None
     row = connection.execute(sa.select(*_COLUMNS).where(e.c.subject == subject)).one_or_none()
     return None if row is None else _endpoint_of(row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -11,7 +12,7 @@ from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index
 from dorkos.ids import new_id
-from dorkos.relay import breaker, deadletters, endpoints, replies
+from dorkos.relay import breaker, deadletters, endpoints, replies, trace
 from dorkos.relay.access import AccessControl
 from dorkos.relay.chain import has_expired
 from dorkos.relay.model import Breaker, Endpoint, Message, Receipt, RecipientOutcome, Routes, Stop
@@ -71,10 +72,10 @@ def deliver(
     recipients: list[RecipientOutcome] = []
     pressure: dict[str, float] = {}
     for subject in (message.subject, *others):
-        place = _denied(tx, message, subject, access) or place_in(tx, message, subject, settings)
+        place = denied(tx, message, subject, access) or place_in(tx, message, subject, settings)
         if isinstance(place, endpoints.Place):
             is_first = all(each.outcome is not PublishOutcome.DELIVERED for each in recipients)
-            _store(tx, message, place, subject, actor, is_first=is_first)
+            _store(tx, message, place, subject, actor, is_first=is_first, is_further=bool(recipients))
             pressure[subject_hash(subject)] = _pressure(tx, place, subject, message.bytes, settings)
             recipients.append(RecipientOutcome(subject, PublishOutcome.DELIVERED))
             continue
@@ -84,12 +85,20 @@ def deliver(
         if stop.reason is DeadLetterReason.BACKPRESSURE and mailbox is not None:
             pressure[subject_hash(subject)] = endpoints.pressure(mailbox, settings)
         endpoint_id = mailbox.id if mailbox else None
-        deadletters.bury(tx, message, stop.reason, stop.detail, endpoint_id=endpoint_id, actor=actor)
+        deadletters.bury(
+            tx,
+            message,
+            stop.reason,
+            stop.detail,
+            endpoint_id=endpoint_id,
+            actor=actor,
+            is_first=not recipients,
+        )
         recipients.append(RecipientOutcome(subject, OUTCOMES[stop.reason], stop.detail))
     return Receipt(message.id, message.chain_id, tuple(recipients), pressure)
 
 
-def _denied(tx: Transaction, message: Message, subject: str, access: AccessControl) -> NotTaken | None:
+def denied(tx: Transaction, message: Message, subject: str, access: AccessControl) -> NotTaken | None:
     """Why the rules keep the message out of an adapter's mailbox. Its own subject passed them before."""
     if subject == message.subject:
         return None
@@ -130,9 +139,10 @@ def place_in(
     return NotTaken(Stop(DeadLetterReason.BACKPRESSURE, f"The mailbox {subject} is full."), mailbox)
 
 
-def _store(
-    tx: Transaction, message: Message, place: endpoints.Place, subject: str, actor: str, *, is_first: bool
-) -> None:
+def store_delivery(
+    tx: Transaction, message: Message, place: endpoints.Place, *, expires_at: datetime | None
+) -> str:
+    """Put a message into the place that was taken for it; the id of the delivery."""
     delivery_id = new_id()
     tx.run(
         _INSERT_DELIVERY,
@@ -142,10 +152,25 @@ def _store(
             "endpoint_id": place.endpoint_id,
             "position": place.position,
             "available_at": message.created_at,
-            "expires_at": message.expires_at,
+            "expires_at": expires_at,
             "created_at": message.created_at,
         },
     )
+    trace.sent(tx, message, hop_id=delivery_id, endpoint_id=place.endpoint_id)
+    return delivery_id
+
+
+def _store(
+    tx: Transaction,
+    message: Message,
+    place: endpoints.Place,
+    subject: str,
+    actor: str,
+    *,
+    is_first: bool,
+    is_further: bool,
+) -> None:
+    delivery_id = store_delivery(tx, message, place, expires_at=message.expires_at)
     data = {
         "subject": message.subject,
         "from": message.sender,
@@ -155,7 +180,10 @@ def _store(
         "endpointId": place.endpoint_id,
         "deliveryId": delivery_id,
     }
-    if is_first:
+    if is_first and is_further:
+        # A mailbox before this one did not take it, and told of it first.
+        tx.emit("relay.message.published", message.id, data | {"further": True}, actor=actor)
+    elif is_first:
         tx.emit("relay.message.published", message.id, data, actor=actor)
     else:
         tx.emit("relay.message.routed", message.id, data | {"mailbox": subject}, actor=actor)

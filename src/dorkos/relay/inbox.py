@@ -35,6 +35,7 @@ DELIVERY_COLUMNS = (
     i.c.expires_at,
     i.c.created_at,
     i.c.delivered_at,
+    i.c.claimed_at,
 )
 
 DELIVERIES = (

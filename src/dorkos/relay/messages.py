@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -86,6 +86,13 @@ def newest_first(
     if before is not None:
         statement = statement.where(m.c.id < before)
     return _with_deliveries(connection, [message_of(row) for row in connection.execute(statement)])
+
+
+def of_ids(connection: sa.Connection, ids: Sequence[str]) -> list[StoredMessage]:
+    """Messages with their deliveries, in the order of the ids; those that are gone are left out."""
+    rows = connection.execute(sa.select(*MESSAGE_COLUMNS).where(m.c.id.in_(ids)))
+    by_id = {row.id: message_of(row) for row in rows}
+    return _with_deliveries(connection, [by_id[each] for each in ids if each in by_id])
 
 
 def status_of(deliveries: Collection[Delivery]) -> DeliveryStatus:

@@ -93,6 +93,7 @@ class Delivery:
     expires_at: datetime | None
     created_at: datetime
     delivered_at: datetime | None
+    claimed_at: datetime | None
     message: Message
 
 
@@ -204,7 +205,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that stopped, and why."""
+    """A message that stopped, and why. `redrive_count` counts how often it was put back before or since."""
 
     id: str
     message: Message
@@ -212,6 +213,26 @@ class DeadLetter:
     reason: DeadLetterReason
     detail: str
     created_at: datetime
+    redriven_at: datetime | None
+    redriven_by: str | None
+    redrive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters: all that agree with whatever is given. `before` is an id, `older_than` an instant.
+
+    Those that were redriven are left out unless `redriven` says otherwise.
+    """
+
+    endpoint_hash: str | None = None
+    subject: str | None = None
+    sender: str | None = None
+    reason: DeadLetterReason | None = None
+    chain_id: str | None = None
+    older_than: datetime | None = None
+    redriven: bool = False
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

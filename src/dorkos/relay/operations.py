@@ -14,8 +14,10 @@ from dorkos.relay import present, tools, wire
 from dorkos.relay.breaker import CLOSED
 from dorkos.relay.endpoints import MailboxLimits
 from dorkos.relay.model import Envelope
+from dorkos.relay.operations_letters import LETTER_OPERATIONS
 from dorkos.relay.operations_requests import REQUEST_OPERATIONS
 from dorkos.relay.operations_rules import RULE_OPERATIONS
+from dorkos.relay.operations_trace import TRACE_OPERATIONS
 from dorkos.relay.service import RelayService
 from dorkos.vocabulary import Scope
 
@@ -135,14 +137,15 @@ async def extend(relay: RelayService, caller: Caller, body: wire.ExtendInput) ->
     return wire.ExtendAnswer(lease_expires_at=iso(until))
 
 
-async def dead_letters(
-    relay: RelayService, _caller: Caller, query: wire.DeadLettersInput
-) -> Sequence[wire.DeadLetterView]:
-    """One page of messages that stopped."""
-    found = await relay.dead_letters(
-        endpoint_hash=query.endpoint_hash, before=wire.page_cursor(query.cursor), limit=query.limit
+async def search(relay: RelayService, _caller: Caller, query: wire.SearchInput) -> wire.MessagesAnswer:
+    """One page of messages that have the words."""
+    before = wire.page_cursor(query.cursor)
+    found = await relay.search(query.text, before=before, limit=query.limit + 1)
+    page = found[: query.limit]
+    return wire.MessagesAnswer(
+        messages=[present.stored_message(each) for each in page],
+        next_cursor=page[-1].message.id if len(found) > len(page) else None,
     )
-    return [present.dead_letter(each) for each in found]
 
 
 _MAILBOX = "/api/relay/endpoints/{subject}"
@@ -183,6 +186,18 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         answer=wire.StoredMessageView,
         handler=message,
         mcp=tools.MESSAGE,
+    ),
+    Operation(
+        name="relay.search",
+        summary="Find messages by words of their text, newest first, from a moment after they came.",
+        part="relay",
+        method="GET",
+        path="/api/relay/search",
+        scope=Scope.OBSERVE,
+        input=wire.SearchInput,
+        answer=wire.MessagesAnswer,
+        handler=search,
+        mcp=tools.SEARCH,
     ),
     Operation(
         name="relay.endpoints",
@@ -294,18 +309,8 @@ OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
         handler=extend,
         mcp=tools.EXTEND,
     ),
-    Operation(
-        name="relay.dead_letters",
-        summary="List messages that stopped, newest first, each with its reason.",
-        part="relay",
-        method="GET",
-        path="/api/relay/dead-letters",
-        scope=Scope.OBSERVE,
-        input=wire.DeadLettersInput,
-        answer=list[wire.DeadLetterView],
-        handler=dead_letters,
-        mcp=tools.DEAD_LETTERS,
-    ),
+    *LETTER_OPERATIONS,
     *REQUEST_OPERATIONS,
+    *TRACE_OPERATIONS,
     *RULE_OPERATIONS,
 )

@@ -32,6 +32,10 @@ async def _request(relay: RelayService, caller: Caller, body: asked.RequestInput
     return _answer(found, receipt)
 
 
+def _asked(given: asked.RequestArguments) -> asked.RequestInput:
+    return asked.RequestInput.model_validate(given.model_dump())
+
+
 async def _look(relay: RelayService, caller: Caller, query: asked.RequestId) -> asked.RequestAnswer:
     return _answer(await relay.conversations.look(caller, query.id))
 
@@ -79,6 +83,8 @@ REQUEST_OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
             "relay_request",
             "Ask somebody something, and wait for the reply. While it is pending, use relay_await_reply.",
             open_world=True,
+            input=asked.RequestArguments,
+            ask=_asked,
         ),
         waits=True,
         live=True,

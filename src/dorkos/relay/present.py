@@ -8,7 +8,7 @@ from typing import Any
 from dorkos.clock import iso
 from dorkos.relay import wire
 from dorkos.relay.endpoints import pressure
-from dorkos.relay.model import Breaker, DeadLetter, Delivery, Endpoint, Message, Receipt, StoredMessage
+from dorkos.relay.model import Breaker, Delivery, Endpoint, Message, Receipt, StoredMessage
 from dorkos.relay.payload import shown
 from dorkos.relay.subjects import subject_hash
 from dorkos.settings import RelaySettings
@@ -114,19 +114,6 @@ def endpoint(value: Endpoint, circuit: Breaker, settings: RelaySettings) -> wire
         expires_at=wire.instant(value.expires_at),
         registered_at=iso(value.created_at),
         closed_at=wire.instant(value.closed_at),
-    )
-
-
-def dead_letter(value: DeadLetter) -> wire.DeadLetterView:
-    """A message that stopped."""
-    return wire.DeadLetterView(
-        id=value.id,
-        message_id=value.message.id,
-        endpoint_hash=subject_hash(value.endpoint_subject or value.message.subject),
-        reason=value.reason,
-        detail=value.detail,
-        failed_at=iso(value.created_at),
-        envelope=message(value.message),
     )
 
 

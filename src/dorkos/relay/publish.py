@@ -107,6 +107,7 @@ def _stopped(tx: Transaction, message: Message, stop: Stop, caller: Caller) -> R
         stop.detail,
         endpoint_id=mailbox.id if mailbox else None,
         actor=caller.subject,
+        is_first=True,
     )
     recipient = RecipientOutcome(message.subject, fanout.OUTCOMES[stop.reason], stop.detail)
     return Receipt(message.id, message.chain_id, (recipient,), {})

@@ -30,7 +30,9 @@ log = logging.getLogger("dorkos.relay")
 
 _WAKING = (
     "relay.message.published",
+    "relay.message.routed",
     "relay.message.dead_lettered",
+    "relay.message.redriven",
     "relay.delivery.",
     "relay.endpoint.opened",
     "relay.adapter.updated",
@@ -116,7 +118,13 @@ class MessageRuns(Loop):
         tx.execute(
             sa.update(i)
             .where(i.c.id == first.id, IS_PENDING, i.c.run_id.is_(None))
-            .values(run_id=run_id, attempts=i.c.attempts + 1, lease_token=None, lease_owner=None)
+            .values(
+                run_id=run_id,
+                attempts=i.c.attempts + 1,
+                lease_token=None,
+                lease_owner=None,
+                claimed_at=tx.now(),
+            )
         )
         delivery.emit(
             tx,

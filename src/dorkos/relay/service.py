@@ -20,6 +20,7 @@ from dorkos.identity.model import Caller
 from dorkos.identity.tokens import require_live_run
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
+from dorkos.node import Node
 from dorkos.relay import (
     breaker,
     deadletters,
@@ -30,15 +31,18 @@ from dorkos.relay import (
     publish,
     replies,
     settlement,
+    waterfall,
 )
 from dorkos.relay.access import AccessControl
 from dorkos.relay.conversations import Conversations
 from dorkos.relay.endpoints import MailboxLimits
 from dorkos.relay.expiry import Expiry
+from dorkos.relay.indexer import Indexer, find
+from dorkos.relay.letters import DeadLetters
+from dorkos.relay.metering import Measured, Metering, measured
 from dorkos.relay.model import (
     Breaker,
     Claim,
-    DeadLetter,
     Delivery,
     Endpoint,
     Envelope,
@@ -50,9 +54,11 @@ from dorkos.relay.model import (
     StoredMessage,
 )
 from dorkos.relay.publish import Gates
+from dorkos.relay.retention import RelayRetention
 from dorkos.relay.runs import MessageRuns
 from dorkos.relay.subjects import matches, validate_subject
 from dorkos.relay.wakeups import Wakeups
+from dorkos.relay.waterfall import Waterfall
 from dorkos.settings import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, RunReason, RunState
 
@@ -74,9 +80,11 @@ class RelayService:
         runs: RunStarter,
         budgets: SenderBudgets,
         routes: Routes,
+        node: Node,
     ) -> None:
         """`runs` queues the runs that messages start; `feed` wakes those who wait for messages; `budgets`
-        says what agents that send may spend, `routes` in which mailboxes of adapters a message is put."""
+        says what agents that send may spend, `routes` in which mailboxes of adapters a message is put. `node`
+        is this server, for the work that one of several does."""
         self.settings = settings
         self._database = database
         self._clock = clock
@@ -86,11 +94,15 @@ class RelayService:
         self.conversations = Conversations(database, clock, self._wakeups, self.publish_in)
         self.message_runs = MessageRuns(database, feed, runs, settings)
         self.expiry = Expiry(database, clock)
+        self.indexer = Indexer(database)
+        self.retention = RelayRetention(database, node=node, settings=settings, indexer=self.indexer)
+        self.metering = Metering(database)
+        self.letters = DeadLetters(database, settings, self.access)
 
     @property
     def loops(self) -> tuple[Loop, ...]:
         """What works in the background; readiness asks each for its failure."""
-        return (self.message_runs, self.expiry)
+        return (self.message_runs, self.expiry, self.retention, self.metering, self.indexer)
 
     def now(self) -> datetime:
         """The time by which answers say what is held at the moment."""
@@ -262,7 +274,9 @@ class RelayService:
         await self._held(
             caller,
             subject,
-            lambda tx, endpoint: delivery.ack(tx, endpoint, message_id, token, actor=caller.subject),
+            lambda tx, endpoint: delivery.ack(
+                tx, endpoint, message_id, token, actor=caller.subject, run_id=caller.run_id
+            ),
         )
 
     async def nack(
@@ -335,15 +349,24 @@ class RelayService:
             )
         )
 
-    async def dead_letters(
-        self, *, endpoint_hash: str | None = None, before: str | None = None, limit: int
-    ) -> list[DeadLetter]:
-        """Messages that stopped, newest first."""
-        return await self._database.read(
-            lambda connection: deadletters.newest_first(
-                connection, endpoint_hash=endpoint_hash, before=before, limit=limit
-            )
-        )
+    async def search(self, text: str, *, before: str | None, limit: int) -> list[StoredMessage]:
+        """Messages that have all the words of `text`, the last as a beginning, newest first.
+
+        Raises `validation_failed` for a text without a word.
+        """
+        return await find(self._database, text, before=before, limit=limit)
+
+    async def metrics(self) -> Measured:
+        """How much is stored, why messages stopped, and how long deliveries took."""
+        return await self._database.read(measured)
+
+    async def trace_of_message(self, message_id: str) -> Waterfall:
+        """The chain that a message belongs to. Raises `trace_not_found`."""
+        return await self._database.read(lambda connection: waterfall.of_message(connection, message_id))
+
+    async def trace(self, trace_id: str) -> Waterfall:
+        """A chain by its id. Raises `trace_not_found`."""
+        return await self._database.read(lambda connection: waterfall.of_chain(connection, trace_id))
 
     def _claim(self, tx: Transaction, caller: Caller, subject: str, lease: Lease, limit: int) -> Claim:
         fleet = gate(tx)

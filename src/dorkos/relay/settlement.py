@@ -94,7 +94,7 @@ def _held(tx: Transaction, delivery_id: str, run_id: str) -> Delivery | None:
 
 
 def _bury(tx: Transaction, held: Delivery, reason: DeadLetterReason, detail: str) -> None:
-    deadletters.fail(tx, i.c.id == held.id, reason, detail, actor=held.endpoint_subject)
+    deadletters.fail(tx, i.c.id == held.id, reason, detail, actor=held.endpoint_subject, run_id=held.run_id)
 
 
 def _is_closed(tx: Transaction, endpoint_id: str) -> bool:

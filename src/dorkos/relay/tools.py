@@ -34,13 +34,6 @@ class RegisteredEndpoint(Wire):
     note: str
 
 
-class DeadLetterList(Wire):
-    """One page of messages that stopped."""
-
-    dead_letters: list[wire.DeadLetterView]
-    count: int
-
-
 def _inbox(given: InboxArguments) -> wire.InboxInput:
     return wire.InboxInput(
         subject=given.endpoint_subject, limit=given.limit, status=given.status, cursor=given.cursor
@@ -55,10 +48,6 @@ def _registered(given: wire.OpenInput, opened: wire.EndpointView) -> RegisteredE
     return RegisteredEndpoint(endpoint=opened, note=given.description or "Endpoint registered")
 
 
-def _dead_letters(_given: wire.DeadLettersInput, found: Sequence[wire.DeadLetterView]) -> DeadLetterList:
-    return DeadLetterList(dead_letters=list(found), count=len(found))
-
-
 SEND = McpTool(
     "relay_send",
     "Send a message to one subject. `recipients` of the answer says where it was stored.",
@@ -66,6 +55,7 @@ SEND = McpTool(
 )
 MESSAGES = McpTool("relay_list_messages", "List messages, newest first.", read_only=True)
 MESSAGE = McpTool("relay_get_message", "Show one message and where it was delivered.", read_only=True)
+SEARCH = McpTool("relay_search", "Find messages by words of their text, newest first.", read_only=True)
 INBOX = McpTool(
     "relay_inbox",
     "Look into a mailbox, newest first, with bodies. Looking takes nothing: use relay_claim to take.",
@@ -98,10 +88,3 @@ CLAIM = McpTool(
 ACK = McpTool("relay_ack", "Acknowledge a claimed message: it is done.", idempotent=True)
 NACK = McpTool("relay_nack", "Give a claimed message back to be tried again, or reject it as a dead letter.")
 EXTEND = McpTool("relay_extend", "Hold a claimed message longer.")
-DEAD_LETTERS = McpTool(
-    "relay_list_dead_letters",
-    "List messages that stopped, newest first, each with its reason.",
-    read_only=True,
-    answer=DeadLetterList,
-    present=_dead_letters,
-)

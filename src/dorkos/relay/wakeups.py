@@ -15,6 +15,7 @@ _KINDS = frozenset(
         "relay.message.published",
         "relay.message.routed",
         "relay.message.dead_lettered",
+        "relay.message.redriven",
         "relay.delivery.nacked",
         "relay.endpoint.opened",
         "relay.endpoint.closed",

@@ -12,7 +12,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import is_ulid
 from dorkos.operation import Wire
 from dorkos.relay.payload import encode
-from dorkos.vocabulary import BreakerState, DeadLetterReason, DeliveryStatus, EndpointConsumer, PublishOutcome
+from dorkos.vocabulary import BreakerState, DeliveryStatus, EndpointConsumer, PublishOutcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The last millisecond that a date-time can name.
@@ -201,6 +201,19 @@ class MessagesAnswer(Wire):
     next_cursor: str | None = left_out()
 
 
+class SearchInput(Wire):
+    """What to look for."""
+
+    text: str = Field(
+        alias="q",
+        min_length=1,
+        max_length=1000,
+        description="Words that all have to occur; the last may be the beginning of one.",
+    )
+    cursor: PageCursor = None
+    limit: Limit = 20
+
+
 class MessageInput(Wire):
     """One message."""
 
@@ -355,31 +368,6 @@ class ExtendAnswer(Wire):
 
     success: bool = True
     lease_expires_at: str
-
-
-class DeadLettersInput(Wire):
-    """Which dead letters to list."""
-
-    endpoint_hash: str | None = Field(
-        default=None, description="Only those of this mailbox, open or closed, by its hash."
-    )
-    cursor: Annotated[
-        str | None,
-        Field(description="`id` of the last one of the page before; leave it out for the newest."),
-    ] = None
-    limit: Limit = 50
-
-
-class DeadLetterView(Wire):
-    """A message that stopped, and why. `id` is the cursor for the next page."""
-
-    id: str
-    message_id: str
-    endpoint_hash: str
-    reason: DeadLetterReason
-    detail: str
-    failed_at: str
-    envelope: MessageView
 
 
 def payload_text(value: Any) -> str | None:

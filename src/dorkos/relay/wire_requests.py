@@ -21,8 +21,8 @@ def _payload() -> Any:
     )
 
 
-class RequestInput(Wire):
-    """A message that is to be answered."""
+class RequestArguments(Wire):
+    """A message that is to be answered, as an agent sends it."""
 
     subject: Mailbox
     payload: Any = _payload()
@@ -36,6 +36,11 @@ class RequestInput(Wire):
         description="How long a reply counts, in seconds; `relay.requestTimeoutSeconds` if left out.",
     )
     wait_ms: WaitMs = 0
+
+
+class RequestInput(RequestArguments):
+    """A message that is to be answered."""
+
     budget: BudgetInput = BudgetInput()
     idempotency_key: Key = None
 

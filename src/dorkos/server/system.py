@@ -144,7 +144,7 @@ def _counts(connection: sa.Connection) -> Counts:
             )
             .scalar_subquery()
             .label("messages_pending"),
-            _count(relay_dead_letters).label("dead_letters"),
+            _count(relay_dead_letters, relay_dead_letters.c.redriven_at.is_(None)).label("dead_letters"),
             _count(agents).label("agents"),
             _count(agent_denials).label("denials"),
         )

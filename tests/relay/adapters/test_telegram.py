@@ -16,6 +16,7 @@ from dorkos.db.database import Database
 from dorkos.db.schema.relay import relay_messages
 from dorkos.identity.model import OPERATOR
 from dorkos.relay.adapters import store
+from dorkos.relay.model import LetterFilter
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import (
     AdapterMarkKind,
@@ -195,7 +196,7 @@ async def test_what_may_have_been_shown_is_never_sent_again(
     there.answers.append(answer)
     sent = await here.office.send("the release is out", to=CHAT, caller=ADA)
     assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
-    (letter,) = await here.office.relay.dead_letters(limit=10)
+    (letter,) = await here.office.relay.letters.newest_first(LetterFilter(), limit=10)
     assert letter.reason is DeadLetterReason.ADAPTER_FAILED
     assert "may or may not have been shown" in letter.detail
     await here.office.send("next", to=CHAT, caller=ADA)
@@ -225,7 +226,7 @@ async def test_a_server_that_died_while_sending_does_not_send_again(
     await here.db.write(died)
     await here.adapters.switch(OPERATOR, "bot", on=True)
     assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
-    (letter, *_) = await here.office.relay.dead_letters(limit=10)
+    (letter, *_) = await here.office.relay.letters.newest_first(LetterFilter(), limit=10)
     assert "may or may not have been shown" in letter.detail
     assert there.shown.empty()
 

@@ -15,6 +15,7 @@ from dorkos.fleet import change as change_fleet
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.relay.adapters.signature import is_signed
+from dorkos.relay.model import LetterFilter
 from dorkos.relay.rules import NewRule
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import (
@@ -122,7 +123,7 @@ async def test_what_the_target_will_never_take_is_a_dead_letter(
     await here.add("hook", "webhook", outbound(there.url))
     sent = await here.office.send("one", to=HOOK, caller=ADA)
     assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
-    (letter,) = await here.office.relay.dead_letters(limit=10)
+    (letter,) = await here.office.relay.letters.newest_first(LetterFilter(), limit=10)
     assert letter.reason is DeadLetterReason.ADAPTER_FAILED
     assert says in letter.detail
     assert there.count == 1
@@ -134,7 +135,7 @@ async def test_a_message_is_given_up_after_its_attempts(here: Bench, there: Targ
     await here.add("hook", "webhook", outbound(there.url, maxAttempts=1))
     sent = await here.office.send("one", to=HOOK, caller=ADA)
     assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
-    (letter,) = await here.office.relay.dead_letters(limit=10)
+    (letter,) = await here.office.relay.letters.newest_first(LetterFilter(), limit=10)
     assert letter.reason is DeadLetterReason.ADAPTER_FAILED
     assert "the connection broke" in letter.detail
 

@@ -72,6 +72,11 @@ schema_ledger = sa.Table(
 
 # One row a fact about the database itself. `epoch` names this history of events: it changes when a
 # restore makes earlier cursors meaningless.
+# What Relay has counted up to an event; it is counted anew where it is missing.
+METRICS_KEY = "relay:metrics"
+# How far the full-text index is, which no migration makes and no export holds.
+SEARCH_KEY = "relay:search"
+
 system_state = sa.Table(
     "system_state",
     metadata,
