@@ -139,6 +139,8 @@ async def test_a_schedule_names_the_runtime_instead_of_the_agent(shop: Workshop,
     program = await shop.register(*python("print('by entrypoint')"), folder=tmp_path)
     product = await shop.register(folder=tmp_path)
     shop.agents.known[product.id] = replace(product, kind=AgentRuntime.CLAUDE_CODE)
+    by_name = await shop.register("claude", folder=tmp_path)
+    shop.agents.known[by_name.id] = replace(by_name, kind=AgentRuntime.CLAUDE_CODE)
     other = await shop.register(folder=tmp_path)
     shop.agents.known[other.id] = replace(other, kind=AgentRuntime.OTHER)
 
@@ -153,6 +155,7 @@ async def test_a_schedule_names_the_runtime_instead_of_the_agent(shop: Workshop,
     await shop.pulse.executor.stop()
     assert await runtime_of(program.id) == ("command", program.entrypoint)
     assert await runtime_of(product.id) == ("claude", ())
+    assert await runtime_of(by_name.id) == ("claude", ())
     assert await runtime_of(product.id, runtime="scripted") == ("scripted", ())
     assert await runtime_of(program.id, runtime="acp") == ("acp", program.entrypoint)
     with pytest.raises(DorkError, match="nothing else drives"):

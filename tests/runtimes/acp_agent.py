@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 from acp import RequestError, run_agent, start_tool_call, update_agent_message_text, update_tool_call
 from acp.schema import (
     AgentCapabilities,
@@ -31,6 +32,8 @@ from acp.schema import (
     ToolCallUpdate,
     Usage,
 )
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 
 class ScriptedAgent:
@@ -131,6 +134,17 @@ class ScriptedAgent:
         printed = await self.conn.terminal_output(session, made.terminal_id)
         await self.conn.release_terminal(session, made.terminal_id)
         await self._say(session, f"{ended.exit_code}: {printed.output}")
+
+    async def do_reply(self, session: str, text: str) -> None:
+        """Answer the message that started the run, by the tool of our server."""
+        [server] = self.servers
+        headers = {header.name: header.value for header in server.headers}
+        async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+            transport = streamable_http_client(server.url, http_client=http)
+            async with Client(transport) as client:
+                sent = {"subject": os.environ["DORKOS_REPLY_TO"], "payload": text}
+                answer = await client.call_tool("relay_send", sent)
+        await self._say(session, json.dumps(answer.structured_content))
 
     async def do_fail(self, session: str, words: str) -> None:
         raise RequestError.internal_error({"details": words})

@@ -34,6 +34,16 @@ _OF_PRODUCTS: Mapping[AgentRuntime, Drive] = {
 }
 
 
+# Named alone as an entrypoint, without a word more, the product's own program means the product.
+_PROGRAMS: Mapping[AgentRuntime, str] = {
+    AgentRuntime.CLAUDE_CODE: "claude",
+    AgentRuntime.CODEX: "codex",
+    AgentRuntime.GEMINI: "gemini",
+    AgentRuntime.OPENCODE: "opencode",
+    AgentRuntime.CURSOR: "cursor-agent",
+}
+
+
 class RuntimeCatalog:
     """The runtimes of this server, by name."""
 
@@ -112,7 +122,7 @@ class RuntimeCatalog:
         return Drive(wanted)
 
     def _own_drive(self, kind: AgentRuntime, entrypoint: tuple[str, ...] | None) -> Drive | None:
-        if entrypoint is not None:
+        if entrypoint is not None and entrypoint != (_PROGRAMS.get(kind),):
             return Drive("acp" if kind is AgentRuntime.ACP else "command", entrypoint)
         if kind in _OF_PRODUCTS:
             return _OF_PRODUCTS[kind]
