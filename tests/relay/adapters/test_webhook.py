@@ -28,7 +28,7 @@ from dorkos.vocabulary import (
 )
 from tests.relay.adapters.bench import SECRET, Bench, bench
 from tests.relay.adapters.target import Target, target
-from tests.relay.post_office import ADA, INBOX, stored
+from tests.relay.post_office import ADA, BOB, INBOX, stored
 
 HOOK = "relay.webhook.hook"
 
@@ -267,3 +267,20 @@ async def test_removing_an_adapter_makes_dead_letters_of_what_waits(here: Bench,
     await here.adapters.remove(OPERATOR, "hook")
     assert (await stored(here.db, sent.message_id)).reasons == ["endpoint_removed"]
     assert (await here.office.send("two", to=HOOK, caller=ADA)).delivered_to == 0
+
+
+async def test_no_publish_waits_for_a_target_that_hangs(here: Bench, there: Target) -> None:
+    """Neither one to others, nor one to a subject that the adapter listens to, nor one to the adapter."""
+    there.answers.extend(["hang"] * 10)
+    await here.office.open()
+    await here.add("hook", "webhook", outbound(there.url, subjects=[INBOX], timeoutSeconds=60))
+    await here.office.send("first", to=HOOK, caller=ADA)
+    await there.next()
+    for _ in range(20):
+        assert await recipients(here, INBOX, BOB) == {
+            INBOX: PublishOutcome.DELIVERED,
+            HOOK: PublishOutcome.DELIVERED,
+        }
+        assert await recipients(here, HOOK) == {HOOK: PublishOutcome.DELIVERED}
+    # All of that happened while the one request was still under way.
+    assert there.count == 1
