@@ -68,7 +68,7 @@ def test_new_waits_and_cur_was_delivered(dorkos: Dorkos, subject: str, tmp_path:
     assert "handler threw" in next(each["detail"] for each in letters if each["endpointHash"] == box.name)
     (oldest, *_) = reversed(dorkos("relay", "inbox", subject, "--json").json["messages"])
     assert oldest["createdAt"] == "2025-12-01T10:00:00.000Z"
-    assert oldest["from"] == "relay.system.maildir"
+    assert oldest["from"] == "relay.system.import"
     assert oldest["replyTo"] == "relay.agent.a.one"
     # An expiry that is over does not end what is brought over to be read.
     assert len(dorkos("relay", "claim", subject, "--limit", "10", "--json").json["deliveries"]) == 2

@@ -10,14 +10,16 @@ import pytest
 
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
 from dorkos.relay.adapters import store
+from dorkos.relay.adapters.mailbox_import import OldMail
 from dorkos.relay.adapters.model import NotNow, Sent, Unknown
 from dorkos.relay.adapters.outbox import LEASE, Outbox
 from dorkos.settings import RelaySettings
 from dorkos.vocabulary import AdapterMarkKind, AdapterState, DeliveryStatus, RunState
 from tests.relay.adapters.bench import SECRET, Bench, bench
-from tests.relay.post_office import ADA, assert_counters_hold, stored
+from tests.relay.post_office import ADA, INBOX, assert_counters_hold, stored
 
 HOOK = "relay.webhook.hook"
 SETTINGS = {"outbound": {"url": "https://example.com", "secret": SECRET}}
@@ -157,3 +159,30 @@ async def test_messages_start_no_runs_while_that_adapter_is_off(here: Bench, kin
     await here.adapters.remove(OPERATOR, "runs")
     await here.office.send("work", to=agent.subject)
     assert await here.office.start_run(agent) is not None
+
+
+async def test_what_is_brought_over_from_files_does_not_go_out_again(here: Bench) -> None:
+    """It went out where it came from; an adapter that listens to the mailbox gets what is new."""
+    await here.office.open()
+    await here.adapters.update(OPERATOR, "hook", {"outbound": {"subjects": [INBOX]}})
+    mail = [
+        OldMail(name=f"{status}.json", status=status, payload='"old"', created_at="2025-12-01T10:00:00Z")
+        for status in DeliveryStatus
+    ]
+    report = await here.adapters.mailboxes.bring(INBOX, mail)
+    assert (report.imported, report.present, report.refused) == (3, 0, ())
+    assert (await here.adapters.mailboxes.bring(INBOX, mail)).present == 3
+    waiting = {each.subject: each.pending_count for each in await here.office.relay.endpoints()}
+    assert waiting == {INBOX: 1, HOOK: 0}
+    new = await here.office.send("new", caller=ADA)
+    assert [each.subject for each in new.recipients] == [INBOX, HOOK]
+    await assert_counters_hold(here.db)
+
+
+async def test_the_mailbox_of_an_adapter_is_closed_with_it(here: Bench) -> None:
+    """Not by hand: the adapter would stand without one."""
+    with pytest.raises(DorkError) as refused:
+        await here.office.relay.close(OPERATOR, HOOK)
+    assert refused.value.code is ErrorCode.VALIDATION_FAILED
+    await here.adapters.remove(OPERATOR, "hook")
+    assert await here.office.relay.endpoints() == []

@@ -46,7 +46,7 @@ def import_mail(
     """Bring mailboxes over from files: `new` waits, `cur` was delivered, `failed` is a dead letter.
 
     The files stay as they are, and doing it again brings nothing twice. What waits
-    is published by relay.system.maildir, so runs start for it; who a file says it
+    is published by relay.system.import, so runs start for it; who a file says it
     is from is kept as data. A mailbox that does not exist is opened. The exit code
     is 1 if a file was left out.
 

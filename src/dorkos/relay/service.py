@@ -191,6 +191,12 @@ class RelayService:
                     f"{subject} is the mailbox of the agent {endpoint.agent_id}.",
                     hint="Unregister the agent: its mailbox is closed with it.",
                 )
+            if endpoint.consumer is EndpointConsumer.ADAPTER:
+                raise DorkError(
+                    ErrorCode.VALIDATION_FAILED,
+                    f"{subject} is the mailbox of an adapter.",
+                    hint="Remove the adapter: its mailbox is closed with it.",
+                )
             _close(tx, relay_endpoints.c.id == endpoint.id, actor=caller.subject)
 
         await self._database.write(change)

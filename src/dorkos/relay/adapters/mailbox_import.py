@@ -1,7 +1,8 @@
 """Bringing over messages from files, each once, however often it is asked for.
 
-A message that waits is published as any other, by `relay.system.maildir`: the rules judge it, and runs start
-for it. What was delivered or had stopped before is stored as that, and starts nothing.
+A message that waits is published as any other, by `relay.system.import`: the rules judge it, and runs start
+for it, but no adapter sends it out again. What was delivered or had stopped before is stored as that, and
+starts nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from dorkos.identity.model import Caller
 from dorkos.ids import is_ulid, new_id
 from dorkos.relay import deadletters, delivery, endpoints
 from dorkos.relay.adapters.origin import check_origin
+from dorkos.relay.adapters.routes import IMPORTER
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Endpoint, Envelope
 from dorkos.relay.service import RelayService
 from dorkos.relay.subjects import is_subject
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, Scope
 
-_IMPORTER = Caller("relay.system.maildir", frozenset({Scope.SEND}))
+_IMPORTER = Caller(IMPORTER, frozenset({Scope.SEND}))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TTL_MAX = 253_402_300_799_999
 _LEASE = timedelta(minutes=1)

@@ -194,7 +194,7 @@ class DropFolder:
 
 
 def dropped(folder: Path) -> list[Dropped]:
-    """What lies in the `new` of each mailbox, in the order of names, up to a number. Follows no link."""
+    """What lies in the `new` of each mailbox, by name, up to a number of each. Follows no link."""
     found: list[Dropped] = []
     for mailbox in _folders(folder):
         new = folder / mailbox / "new"
@@ -205,9 +205,7 @@ def dropped(folder: Path) -> list[Dropped]:
                 names = sorted(entry.name for entry in entries if _is_whole(entry.name))
         except OSError:
             continue
-        for name in names:
-            if len(found) >= _FILES_MAX:
-                return found
+        for name in names[:_FILES_MAX]:
             with contextlib.suppress(OSError):
                 found.append(_dropped(mailbox, new / name))
     return found

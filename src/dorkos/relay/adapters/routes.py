@@ -13,6 +13,8 @@ from dorkos.relay.model import Message
 from dorkos.relay.subjects import matches
 
 _KNOWN_MAX = 4096
+# Who brings over mailboxes from files.
+IMPORTER = "relay.system.import"
 
 
 class AdapterRoutes:
@@ -25,20 +27,29 @@ class AdapterRoutes:
     def __init__(self) -> None:
         """Nothing is read before the first message."""
         self._known: _Known | None = None
+        self._generation = 0
 
     def also(self, tx: Transaction, message: Message, /) -> Sequence[str]:
         """The mailboxes of the adapters that listen to the message's subject.
 
-        Without the one that has this subject, and without that of the adapter it came in by: no echo.
+        Without the one that has this subject, and without that of the adapter it came in by: no echo. What is
+        brought over from files has gone out where it came from, and does not go out again.
         """
+        if message.sender == IMPORTER:
+            return ()
         known = self._known
         if known is None:
-            known = self._known = _Known(tx)
+            generation = self._generation
+            known = _Known(tx)
+            # What was read while they changed must not be kept.
+            if generation == self._generation:
+                self._known = known
         found = known.also(message.subject)
         return [each for each in found if each != message.sender] if message.sender in found else found
 
     def forget(self) -> None:
         """Look again before the next message."""
+        self._generation += 1
         self._known = None
 
 

@@ -35,6 +35,7 @@ _STATUS = (
 )
 # A mark is looked for within minutes, or at most days; and nothing that old is sent again.
 MARKS_KEPT = timedelta(days=7)
+FORGOTTEN_AT_ONCE = 500
 _ERROR_LENGTH_MAX = 500
 
 
@@ -255,7 +256,7 @@ def unmark(tx: Transaction, adapter_id: str, name: str) -> None:
     tx.execute(sa.delete(k).where(k.c.adapter_id == adapter_id, k.c.name == name))
 
 
-def forget_marks(tx: Transaction, *, limit: int = 500) -> int:
+def forget_marks(tx: Transaction, *, limit: int = FORGOTTEN_AT_ONCE) -> int:
     """Delete marks that nobody looks for any more, some of them; how many."""
     is_old = k.c.created_at < tx.now() - MARKS_KEPT
     old = sa.select(k.c.adapter_id, k.c.name).where(is_old).limit(limit).cte("old")

@@ -150,7 +150,8 @@ class AdapterSupervisor(Loop):
     async def _sweep(self) -> None:
         if self._clock.monotonic() - self._swept_at >= _SWEEP_S:
             self._swept_at = self._clock.monotonic()
-            await self._database.write(store.forget_marks)
+            while await self._database.write(store.forget_marks) == store.FORGOTTEN_AT_ONCE:
+                pass
 
     async def _follow(self) -> None:
         """Wake when something changed. A hint only: the loop looks by itself as well."""

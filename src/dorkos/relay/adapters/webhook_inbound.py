@@ -78,6 +78,9 @@ class WebhookInbox:
         )
 
         def change(tx: Transaction) -> Receipt:
+            # It may just have been removed, or switched off.
+            if not store.get(tx, adapter.id)[0].enabled:
+                raise _not_running()
             if not store.mark(tx, adapter.id, AdapterMarkKind.RECEIVED, nonce, envelope.id):
                 raise _unauthorized("Nonce already seen (replay)")
             self._check_way_round(tx, envelope)
@@ -103,12 +106,15 @@ class WebhookInbox:
             raise
         if adapter.type != AdapterType.WEBHOOK:
             raise _not_found()
-        config = config_of(adapter)
+        try:
+            config = config_of(adapter)
+        except DorkError as refusal:  # Brought over as it was; its state says what is wrong with it.
+            raise _not_found() from refusal
         assert isinstance(config, WebhookConfig)
         if config.inbound is None:
             raise _not_found()
         if not adapter.enabled:
-            raise DorkError(ErrorCode.ADAPTER_NOT_FOUND, "Adapter not running", hint="It was switched off.")
+            raise _not_running()
         return adapter, config.inbound
 
     def _verify(self, inbound: WebhookInbound, request: SignedRequest) -> str:
@@ -140,6 +146,10 @@ def _not_found() -> DorkError:
         "Webhook adapter not found",
         hint="The last part of the address is the id of a webhook that has `inbound`.",
     )
+
+
+def _not_running() -> DorkError:
+    return DorkError(ErrorCode.ADAPTER_NOT_FOUND, "Adapter not running", hint="It was switched off.")
 
 
 def _unauthorized(why: str) -> DorkError:
