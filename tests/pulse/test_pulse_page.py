@@ -12,11 +12,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dorkos.clock import from_iso
+from dorkos.events import EVENT_KINDS
 from dorkos.pulse import cron
+from dorkos.settings import SETTINGS
 from dorkos.vocabulary import (
     ACTIVE_RUN_STATES,
     CatchUpPolicy,
     OverlapPolicy,
+    RunReason,
     RunState,
     SlotReason,
     Verdict,
@@ -50,11 +53,20 @@ def test_the_clock_changes_are_as_shown() -> None:
         ("catchUp", CatchUpPolicy),
         ("verdict", Verdict),
         ("reason", SlotReason),
+        ("why it ended so", RunReason),
     ],
 )
 def test_each_word_has_its_row(heading: str, words: type[StrEnum]) -> None:
     """The tables are complete, in the order of the code, and name nothing else."""
     assert [row[0] for row in rows(heading)] == [word.value for word in words]
+
+
+def test_each_setting_and_event_that_is_named_exists() -> None:
+    """A name that is misspelt would be looked for in vain."""
+    named = set(re.findall(r"`(scheduler\.[a-zA-Z]+)`", PAGE))
+    assert len(named) > 5
+    assert named <= {row.key for row in SETTINGS}
+    assert set(re.findall(r"`(pulse\.[a-z_]+\.[a-z_]+)`", PAGE)) <= set(EVENT_KINDS)
 
 
 def test_the_diagram_has_every_state() -> None:

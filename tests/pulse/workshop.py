@@ -167,9 +167,9 @@ class Workshop:
     async def run_of(self, schedule: Schedule) -> list[Run]:
         return await self.store.list_runs(schedule_id=schedule.id)
 
-    async def finished(self, run_id: str) -> Run:
+    async def finished(self, run_id: str, *, within_s: float = 60) -> Run:
         """The run, once it has ended."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(within_s):
             after = self.feed.head
             while (run := await self.store.get_run(run_id)).status in ACTIVE_RUN_STATES:
                 async for event in self.feed.watch(after):

@@ -56,14 +56,14 @@ class Secrets:
 
     def hide(self, text: str) -> str:
         """A whole text without its secrets."""
-        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+        return self._pattern.sub(REDACTED, text) if self._pattern and self._may_hold(text) else text
 
     def part(self, text: str) -> Parted:
         """Tell as much of the beginning of a text that goes on as can be told."""
         if self._pattern is None:
             return Parted(text, "", goes_on=False)
         told, place, open_from, goes_on = [], 0, self._open_from(text), False
-        for found in self._pattern.finditer(text):
+        for found in self._pattern.finditer(text) if self._may_hold(text) else ():
             if found.start() >= open_from:
                 break
             told += [text[place : found.start()], REDACTED]
@@ -73,6 +73,10 @@ class Secrets:
             # A secret reached into the end: only what is behind it may be the beginning of another.
             open_from = place + self._open_from(text[place:])
         return Parted("".join(told) + text[place:open_from], text[open_from:], goes_on=goes_on)
+
+    def _may_hold(self, text: str) -> bool:
+        # Looking for a fixed text is twenty times as fast as the pattern, and most output holds no secret.
+        return any(begin in text for begin in (*self._texts, *self._shapes))
 
     def _open_from(self, text: str) -> int:
         """Where the longest end of `text` begins that a secret could begin with."""

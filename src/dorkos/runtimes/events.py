@@ -15,6 +15,7 @@ from enum import StrEnum
 MAX_LINE_BYTES = 1024 * 1024
 _KEY = "dorkos"
 _MARK = f'"{_KEY}"'
+_MARK_BYTES = _MARK.encode()
 
 
 class ToolStatus(StrEnum):
@@ -233,12 +234,17 @@ class EventReader:
         found: list[Event | bytes] = []
         pending = self._held + data
         self._held = b""
-        while pending:
-            end = pending.find(b"\n")
+        start = 0
+        if _MARK_BYTES not in pending and (end := pending.rfind(b"\n")) >= 0:
+            # No line of it is an event: a program that prints without end must not cost us a look at each.
+            found.append(pending[: end + 1])
+            start, self._long = end + 1, False
+        while start < len(pending):
+            end = pending.find(b"\n", start)
             if end < 0:
-                self._keep(pending, found)
+                self._keep(pending[start:], found)
                 break
-            line, pending = pending[: end + 1], pending[end + 1 :]
+            line, start = pending[start : end + 1], end + 1
             found.append(line if self._long else _event_or_output(line, self.max_line_bytes))
             self._long = False
         return _joined(found)
@@ -260,7 +266,7 @@ class EventReader:
 
 
 def _event_or_output(line: bytes, limit: int) -> Event | bytes:
-    if len(line) > limit or _MARK.encode() not in line:
+    if len(line) > limit or _MARK_BYTES not in line:
         return line
     event = parse(line.decode("utf-8", "replace"))
     return line if event is None else event
