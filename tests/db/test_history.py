@@ -193,14 +193,9 @@ class _Missing:
 def _identity(table: str, row: Row) -> str:
     if table == "rate_limit_buckets":
         return f"{_plain(row['agent_id'])}:{_plain(row['bucket_minute'])}"
-    names = {
-        "events": ("position",),
-        "pulse_run_output": ("run_id", "seq"),
-        "relay_adapter_marks": ("adapter_id", "name"),
-        "relay_adapter_states": ("adapter_id",),
-        "relay_breakers": ("endpoint_id",),
-    }
-    return ":".join(_plain(row[name]) for name in names.get(table, ("id",)))
+    # A table of today by its key of today; those of the lineage have an id.
+    key = metadata.tables[table].primary_key.columns.keys() if table in metadata.tables else ("id",)
+    return ":".join(_plain(row[name]) for name in key)
 
 
 def _key(table: str, row: Row) -> str:

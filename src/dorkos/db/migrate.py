@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
 from dorkos.db.restoring import refuse_unfinished_restore
 from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
+from dorkos.db.scratch import scratch_folder
 from dorkos.db.side_files import refuse_readonly
 from dorkos.db.snapshot import take_snapshot
 from dorkos.errors import DorkError, ErrorCode
@@ -128,7 +128,7 @@ def rehearse_sqlite(
     waiting = pending(known, state.entries if state else ())
     if state is not None and not waiting and _is_settled(state):
         return MigrationReport()
-    with tempfile.TemporaryDirectory(prefix="dorkos-rehearsal-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder("rehearsal") as folder:
         copy = Path(folder) / "dork.db"
         if state is not None:
             say(f"Copying the database to {folder}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import TYPE_CHECKING
 from dorkos.db.engine import APPLICATION_ID, BUSY_TIMEOUT_MS, sqlite_driver, sqlite_uri
 from dorkos.db.filesystem import refuse_dangling_link
 from dorkos.db.ledger import LedgerEntry
+from dorkos.db.legacy.mendable import refuse_mendable
 from dorkos.db.legacy.recognition import LEDGER
+from dorkos.db.scratch import scratch_folder
 from dorkos.db.side_files import refuse_what_is_no_file, side_file
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.plain_file import read_file
@@ -190,12 +191,24 @@ def _reading_untouched(path: Path) -> Iterator[sqlite3.Connection]:
         if tables or not _has_content(side_file(path, "-wal")):
             yield outside
             return
-    with tempfile.TemporaryDirectory(prefix="dorkos-") as folder:
-        copy = Path(folder) / "copy.db"
+    with (
+        scratch_folder("look") as folder,
+        closing(_opened_copy(path, Path(folder) / "copy.db")) as connection,
+    ):
+        yield connection
+
+
+def _opened_copy(path: Path, copy: Path) -> sqlite3.Connection:
+    try:
         shutil.copyfile(path, copy)
         shutil.copyfile(side_file(path, "-wal"), side_file(copy, "-wal"))
-        with closing(connect_read_only(copy, immutable=False)) as connection:
-            yield connection
+        connection = connect_read_only(copy, immutable=False)
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except (OSError, sqlite_driver().Error) as fault:
+        # Of the folder for temporary files nothing follows for the database.
+        refuse_mendable(path, fault)
+        raise
+    return connection
 
 
 def _has_content(path: Path) -> bool:

@@ -29,9 +29,12 @@ _IS_NO_TEXT = "dorkos_is_no_text"
 _Found = tuple[str, tuple[bytes | None, ...]]
 
 
-def wrong_values(connection: sa.Connection, declared: sa.MetaData = metadata) -> list[str]:
+def wrong_values(
+    connection: sa.Connection, declared: sa.MetaData = metadata, *, to_move: bool = False
+) -> list[str]:
     """What is stored and cannot be read as what its column holds: table, column and key, never the value.
 
+    `to_move` adds what SQLite holds and PostgreSQL cannot: texts with U+0000, as a lineage database may have.
     Tables and columns that are not there are passed over. At most twenty are told. Reads every row, within
     the transaction that is open, if one is.
     """
@@ -44,7 +47,7 @@ def wrong_values(connection: sa.Connection, declared: sa.MetaData = metadata) ->
         there = {column["name"] for column in inspector.get_columns(shape.table)}
         if not there.issuperset(shape.names):
             continue  # That is a matter of the schema, which is compared elsewhere.
-        for problem in _of_table(connection, shape):
+        for problem in _of_table(connection, shape, to_move=to_move):
             told.append(problem)
             if len(told) == _MOST_TOLD:
                 return told
@@ -52,11 +55,11 @@ def wrong_values(connection: sa.Connection, declared: sa.MetaData = metadata) ->
 
 
 def refuse_wrong_values(connection: sa.Connection) -> None:
-    """Raise `database_corrupt` if a value cannot be read as what its column holds.
+    """Raise `database_corrupt` if a value cannot be read as what its column holds, or cannot be moved.
 
     Asked before rows leave for another place, which would not take them.
     """
-    problems = wrong_values(connection)
+    problems = wrong_values(connection, to_move=True)
     if problems:
         raise DorkError(
             ErrorCode.DATABASE_CORRUPT,
@@ -85,26 +88,27 @@ def is_json(text: str) -> bool:
     return True
 
 
-def _of_table(connection: sa.Connection, shape: Shape) -> Iterator[str]:
+def _of_table(connection: sa.Connection, shape: Shape, *, to_move: bool) -> Iterator[str]:
     if connection.dialect.name == "postgresql":
         # Its types guard instants, and it takes no bytes that are no text.
         yield from _wrong_json(shape, lambda name: _rows_of_postgres(connection, shape, name))
         return
-    yield from _no_texts(connection, shape)
+    yield from _no_texts(connection, shape, zero_is_wrong=to_move)
     yield from _wrong_instants(connection, shape)
     yield from _wrong_json(shape, lambda name: _rows_of_sqlite(connection, shape, (name,), _suspect(name)))
 
 
-def _no_texts(connection: sa.Connection, shape: Shape) -> Iterator[str]:
-    """Bytes that are not UTF-8, or hold U+0000. All texts of a row are looked at in one call."""
+def _no_texts(connection: sa.Connection, shape: Shape, *, zero_is_wrong: bool) -> Iterator[str]:
+    """Bytes that are not UTF-8. All texts of a row are looked at in one call."""
     names = _of_kind(shape, Kind.TEXT, Kind.JSON, Kind.INSTANT)
     raw: Any = connection.connection.dbapi_connection
-    raw.create_function(_IS_NO_TEXT, 1, _is_no_text, deterministic=True)
+    is_wrong = _is_no_text_elsewhere if zero_is_wrong else _is_no_text
+    raw.create_function(_IS_NO_TEXT, 1, is_wrong, deterministic=True)
     joined = " || x'0a' || ".join(f"coalesce({_quoted(name)}, '')" for name in names)
     for key, values in _rows_of_sqlite(connection, shape, names, f"{_IS_NO_TEXT}(CAST({joined} AS BLOB))"):
         for name, value in zip(names, values, strict=True):
-            if value is not None and _is_no_text(value):
-                what = "holds U+0000" if b"\x00" in value else "is not UTF-8"
+            if value is not None and is_wrong(value):
+                what = "is not UTF-8" if _is_no_text(value) else "holds U+0000, which PostgreSQL has not"
                 yield f"values: {shape.table}.{name} of row {key} {what}"
 
 
@@ -161,13 +165,15 @@ def _of_kind(shape: Shape, *kinds: Kind) -> tuple[str, ...]:
 
 
 def _is_no_text(stored: bytes) -> bool:
-    if b"\x00" in stored:
-        return True
     try:
         stored.decode()
     except UnicodeDecodeError:
         return True
     return False
+
+
+def _is_no_text_elsewhere(stored: bytes) -> bool:
+    return b"\x00" in stored or _is_no_text(stored)
 
 
 def _shown(key: bytes | None) -> str:

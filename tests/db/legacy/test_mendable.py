@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,33 @@ def test_a_full_folder_for_temporary_files_makes_no_database_look_damaged(
     assert "TMPDIR" in str(refusal.value.hint)
     assert dump_of(target.home.database_path) == before
     assert target.adopt(home).report.left_out == []
+
+
+def test_a_full_folder_for_temporary_files_does_not_make_a_log_look_damaged(tmp_path: Path) -> None:
+    """All of this database is in its log still, which is read from a copy to know whose it is."""
+    home = copy_of("home-upgraded-by-server", tmp_path)
+    before = content_of(home)
+    with largest_file(3000), pytest.raises(DorkError) as refusal:
+        storage.rehearse(Home(home), ManualClock(NOW), lambda _: None)
+    assert refusal.value.code is ErrorCode.DISK_FULL
+    assert str(home / "dork.db") in refusal.value.message
+    assert content_of(home) == before
+
+
+def test_no_folder_for_temporary_files_is_told(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose own disk may not be written."""
+    home = copy_of("home-wal", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    for work in (
+        lambda: target.adopt(home),
+        lambda: storage.rehearse(Home(home), ManualClock(NOW), lambda _: None),
+    ):
+        with pytest.raises(DorkError) as refusal:
+            work()
+        assert refusal.value.code is ErrorCode.DATABASE_UNREACHABLE
+        assert "TMPDIR" in str(refusal.value.hint)
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2, 4])

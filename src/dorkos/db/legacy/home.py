@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from dorkos.db.engine import APPLICATION_ID, sqlite_driver
 from dorkos.db.legacy.database import LegacyDatabase
 from dorkos.db.legacy.mendable import refuse_mendable
 from dorkos.db.legacy.report import Report
+from dorkos.db.scratch import scratch_folder
 from dorkos.plain_file import read_file, refuse_special
 
 _SIDE_FILES = ("-wal", "-journal")
@@ -48,7 +48,7 @@ class LegacyHome:
         """`path` may be a directory that cannot be written."""
         self.path = path
         self._report = report
-        self._folder = tempfile.TemporaryDirectory(prefix="dorkos-adopt-", ignore_cleanup_errors=True)
+        self._folder = scratch_folder("adopt")
         self._databases: dict[str, LegacyDatabase | None] = {}
         self._looks: dict[str, _Looks] = {}
         # Databases that are there and could not be read at all, with the reason.

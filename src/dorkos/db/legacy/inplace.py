@@ -10,7 +10,6 @@ holds the old database in one piece, which nobody else can open; after it, the n
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +28,7 @@ from dorkos.db.legacy.report import Report
 from dorkos.db.legacy.write import row_counts, write
 from dorkos.db.migrate import migrate_sqlite
 from dorkos.db.retention import CopyKind, copy_names
+from dorkos.db.scratch import scratch_folder
 from dorkos.db.side_files import own_place
 from dorkos.db.verify import verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
@@ -98,7 +98,7 @@ def rehearse(home: Path, *, clock: Clock, rules: Rules, say: Progress) -> Adopti
     """Do what `take_over` would do in a folder that is thrown away. The home keeps every byte."""
     report = Report()
     with (
-        tempfile.TemporaryDirectory(prefix="dorkos-rehearsal-", ignore_cleanup_errors=True) as folder,
+        scratch_folder("rehearsal") as folder,
         LegacyHome(home, report) as old,
     ):
         _checked(old, home / DATABASE)
