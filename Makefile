@@ -11,8 +11,10 @@ ARGS ?=
 # Empty keeps the pins that still fit; make lock UPGRADE=--upgrade takes the newest versions.
 UPGRADE ?=
 
+LOCKS := $(patsubst %,--requirement %,$(wildcard requirements*.lock))
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt docs lock wheel clean
+.PHONY: help run test check bench fmt docs lock wheel licences sbom audit clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -47,6 +49,15 @@ lock: ## Write the lock files from pyproject.toml with uv (UPGRADE=--upgrade tak
 
 wheel: .venv/.dev-installed ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+licences: .venv/.dev-installed ## List the licence of every package that DorkOS brings
+	@$(BIN)/python -m scripts.licences
+
+sbom: .venv/.dev-installed ## Write dist/sbom.cdx.json: every package that DorkOS brings, with its hashes
+	@$(BIN)/python -m scripts.sbom dist/sbom.cdx.json
+
+audit: .venv/.dev-installed ## Ask whether a weakness is known of anything that is locked (needs network)
+	$(BIN)/pip-audit --require-hashes --disable-pip $(LOCKS)
 
 clean: ## Remove .venv, caches and builds (keeps .dork, which is data)
 	rm -rf .venv dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
