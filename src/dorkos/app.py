@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ from dorkos.server.sessions import BrowserSessions
 from dorkos.server.system import SystemService
 from dorkos.settings import LoadedSettings, RelaySettings
 from dorkos.vocabulary import RunReason, RunState
+from dorkos.workspace.place import Workspace
+from dorkos.workspace.transcripts import transcripts_folder
 
 if TYPE_CHECKING:
     pass
@@ -269,6 +272,9 @@ def build(
             "fleet": fleet,
             "config": config,
             "tokens": TokenService(database, clock),
+            "workspace": Workspace(
+                boundary, clock, default=config.workplace, transcripts=transcripts_folder(os.environ)
+            ),
         },
         system=service,
         feed=feed,

@@ -41,7 +41,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.C
 def browser(server: ServerProcess) -> Iterator[httpx.Client]:
     """What a browser would send, logged in."""
     with server.client() as api:
-        link = api.post("/api/sessions/links").json()["path"]
+        link = api.post("/api/logins/links").json()["path"]
     headers = {"Accept": "text/html"}
     with httpx.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False) as client:
         client.get(link)

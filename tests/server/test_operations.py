@@ -44,6 +44,7 @@ def test_it_belongs_to_a_part_and_is_served_under_api(operation: Operation[Any, 
         "relay",
         "adapters",
         "mesh",
+        "workspace",
     )
     assert operation.path.startswith("/api/")
     assert operation.summary
@@ -51,7 +52,8 @@ def test_it_belongs_to_a_part_and_is_served_under_api(operation: Operation[Any, 
     part = "relay" if operation.part == "adapters" else operation.part
     if part != "system":
         assert operation.name.startswith(f"{part}.")
-        place = "system/fleet" if part == "fleet" else part
+        places = {"fleet": "system/fleet", "sessions": "logins", "workspace": ""}
+        place = places.get(part, part)
         assert operation.path.startswith((f"/api/{place}", "/api/approvals"))
 
 

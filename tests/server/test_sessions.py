@@ -23,7 +23,7 @@ ITEM = {"displayName": "a"}
 
 async def link_of(served: Served) -> str:
     """A new link, as `dorkos open` asks for it."""
-    answer = await served.client.post("/api/sessions/links")
+    answer = await served.client.post("/api/logins/links")
     assert answer.status_code == 201
     path: str = answer.json()["path"]
     return path
@@ -115,26 +115,26 @@ async def test_a_session_can_be_ended_by_the_operator(served: Served) -> None:
     """At once, by its id in the list; a second time there is nothing to end."""
     async with served.stranger(**{"User-Agent": "Mozilla/5.0 (X11; Linux) Firefox/150.0"}) as browser:
         await logged_in(served, browser)
-        [listed] = (await served.client.get("/api/sessions")).json()
+        [listed] = (await served.client.get("/api/logins")).json()
         assert listed["name"] == "Firefox on Linux"
-        assert (await served.client.delete(f"/api/sessions/{listed['id']}")).json() == {"success": True}
+        assert (await served.client.delete(f"/api/logins/{listed['id']}")).json() == {"success": True}
         refused(await browser.get(LOOK), 401, "token_invalid")
-    assert (await served.client.get("/api/sessions")).json() == []
-    refused(await served.client.delete(f"/api/sessions/{listed['id']}"), 404, "session_not_found")
+    assert (await served.client.get("/api/logins")).json() == []
+    refused(await served.client.delete(f"/api/logins/{listed['id']}"), 404, "session_not_found")
 
 
 async def test_only_sessions_can_be_ended_as_sessions(served: Served) -> None:
     """The row of a link is none."""
     await link_of(served)
     row = await served.db.read(lambda c: c.execute(sa.select(tokens.c.id)).scalar_one())
-    refused(await served.client.delete(f"/api/sessions/{row}"), 404, "session_not_found")
+    refused(await served.client.delete(f"/api/logins/{row}"), 404, "session_not_found")
 
 
 async def test_last_use_is_written_down_every_few_minutes(served: Served) -> None:
     """Not with each request: a page view is not worth a commit."""
 
     async def last_use() -> str:
-        [listed] = (await served.client.get("/api/sessions")).json()
+        [listed] = (await served.client.get("/api/logins")).json()
         return str(listed["lastUsedAt"])
 
     async with served.stranger() as browser:
@@ -237,8 +237,8 @@ async def test_a_person_without_a_session_sees_how_to_log_in(served: Served) -> 
         refused(await browser.get("/api/status"), 401, "token_missing")
         await logged_in(served, browser)
         assert "text/html" in (await browser.get("/api/docs")).headers["content-type"]
-        [session] = (await served.client.get("/api/sessions")).json()
-        await served.client.delete(f"/api/sessions/{session['id']}")
+        [session] = (await served.client.get("/api/logins")).json()
+        await served.client.delete(f"/api/logins/{session['id']}")
         ended = await browser.get("/")
         assert (ended.status_code, "session has ended" in ended.text) == (401, True)
         assert not browser.cookies

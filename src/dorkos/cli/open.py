@@ -16,7 +16,7 @@ from dorkos.cli.render import print_json, say
 from dorkos.cli.target import find_url
 from dorkos.errors import DorkError, ErrorCode
 
-_LINKS = "/api/sessions/links"
+_LINKS = "/api/logins/links"
 
 
 def open_console(

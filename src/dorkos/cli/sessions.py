@@ -15,7 +15,7 @@ from dorkos.cli.render import Column, print_table, say, show
 app = typer.Typer(help="Browsers that are logged in to the console.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
 
-_SESSIONS = "/api/sessions"
+_SESSIONS = "/api/logins"
 
 
 @command("list")

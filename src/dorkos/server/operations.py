@@ -15,6 +15,7 @@ from dorkos.server.fleet import FLEET
 from dorkos.server.sessions import SESSIONS
 from dorkos.server.status import SYSTEM
 from dorkos.server.tokens import TOKENS
+from dorkos.workspace.operations import OPERATIONS as WORKSPACE
 
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *SYSTEM,
@@ -27,4 +28,5 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     *RELAY,
     *ADAPTERS,
     *MESH,
+    *WORKSPACE,
 )

@@ -23,7 +23,7 @@ from dorkos.vocabulary import Scope
 log = logging.getLogger("dorkos.server")
 
 LOGIN_PATH = "/login"
-_PATH = "/api/sessions"
+_PATH = "/api/logins"
 _PERSONS = NoTool("It lets a person's browser in; an agent has a token.")
 
 
