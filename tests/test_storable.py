@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.storable import check_storable, clean_text, parse_json
+from dorkos.storable import DEPTH_MAX, check_storable, clean_text, parse_json
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,22 @@ def test_bodies_that_are_not_json_are_refused_without_a_crash(body: bytes) -> No
         parse_json(body)
 
     assert refusal.value.code in (ErrorCode.INVALID_JSON, ErrorCode.INVALID_TEXT)
+
+
+def test_nesting_is_bounded() -> None:
+    """As deep as allowed passes, in arrays and objects; one level more, and very many, are refused."""
+
+    def nested(levels: int) -> object:
+        value: object = 1
+        for level in range(levels):
+            value = [value] if level % 2 else {"a": value}
+        return value
+
+    check_storable(nested(DEPTH_MAX))
+    for levels in (DEPTH_MAX + 1, 100_000):
+        with pytest.raises(DorkError) as refusal:
+            check_storable(nested(levels))
+        assert refusal.value.code is ErrorCode.INVALID_JSON
 
 
 def test_ordinary_values_pass() -> None:

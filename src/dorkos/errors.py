@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     INVALID_SETTING = "invalid_setting"
     WILDCARD_NOT_ALLOWED = "wildcard_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
     MESSAGE_TOO_LARGE = "message_too_large"
     NOT_DELIVERED = "not_delivered"
     SECRET_UNAVAILABLE = "secret_unavailable"
@@ -80,6 +81,7 @@ class ErrorCode(StrEnum):
     HOME_UNWRITABLE = "home_unwritable"
     PORT_IN_USE = "port_in_use"
     NOT_READY = "not_ready"
+    REQUEST_TIMEOUT = "request_timeout"
     SHUTTING_DOWN = "shutting_down"
 
     DATABASE_NEWER = "database_newer"
@@ -124,7 +126,9 @@ class ErrorRow:
 # 7 look at the database, 70 report a fault.
 ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.VALIDATION_FAILED: ErrorRow(400, 2, "A field is missing or has a value that is not allowed."),
-    ErrorCode.INVALID_JSON: ErrorRow(400, 2, "The body is not JSON, or not a JSON object."),
+    ErrorCode.INVALID_JSON: ErrorRow(
+        400, 2, "The body is not JSON, not a JSON object, or nested too deeply."
+    ),
     ErrorCode.INVALID_TEXT: ErrorRow(
         400, 2, "A text holds U+0000 or a lone surrogate, or a number is NaN, infinite or beyond 64 bits."
     ),
@@ -143,6 +147,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
         400, 2, "A message is published to one exact subject, never to a pattern."
     ),
     ErrorCode.BODY_TOO_LARGE: ErrorRow(413, 2, "The request body is larger than the server accepts."),
+    ErrorCode.HEADERS_TOO_LARGE: ErrorRow(
+        431, 2, "The address and the headers of the request are longer than 64 KiB together."
+    ),
     ErrorCode.MESSAGE_TOO_LARGE: ErrorRow(
         413, 2, "The message payload is larger than `relay.maxMessageBytes`."
     ),
@@ -221,6 +228,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ErrorCode.PORT_IN_USE: ErrorRow(500, 6, "The port is taken by another program."),
     ErrorCode.NOT_READY: ErrorRow(
         503, 6, "A part of the server is not ready; the details say which and why."
+    ),
+    ErrorCode.REQUEST_TIMEOUT: ErrorRow(
+        503, 6, "The request took longer to arrive, or its answer to be made, than the server allows."
     ),
     ErrorCode.SHUTTING_DOWN: ErrorRow(503, 6, "The server is stopping and takes no new work."),
     ErrorCode.DATABASE_NEWER: ErrorRow(500, 7, "The database was written by a newer version."),

@@ -82,6 +82,14 @@ class ServerSettings(_Section):
         ge=1024,
         le=64 * 1024 * 1024,
     )
+    request_seconds: int = _setting(
+        60,
+        "DORKOS_REQUEST_SECONDS",
+        "Seconds within which a request has to arrive, and again to be answered. What waits on purpose, such "
+        "as a stream or a long poll, has its own limits.",
+        ge=1,
+        le=3600,
+    )
     max_streams: int = _setting(
         200, "DORKOS_MAX_STREAMS", "Most event streams open at once.", ge=1, le=10_000
     )

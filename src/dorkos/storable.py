@@ -15,6 +15,8 @@ from dorkos.errors import DorkError, ErrorCode
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _INTEGER_MAX = 2**63 - 1
 _INTEGER_MIN = -(2**63)
+# A payload may be a hundred levels deep; a message around it adds a few.
+DEPTH_MAX = 120
 
 
 def parse_json(body: bytes) -> object:
@@ -30,10 +32,23 @@ def parse_json(body: bytes) -> object:
 
 
 def check_storable(value: object) -> None:
-    """Raise `invalid_text` if any text, key or number inside `value` cannot be stored on both engines."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    """Raise `invalid_text` if any text, key or number inside `value` cannot be stored on both engines.
+
+    Raises `invalid_json` for what is nested deeper than DEPTH_MAX levels: whoever reads it later, in whatever
+    language, may read it by recursion.
+    """
+    level, depth = [value], 0
+    while level:
+        if depth > DEPTH_MAX:
+            message = f"It is nested more than {DEPTH_MAX} levels deep."
+            raise DorkError(ErrorCode.INVALID_JSON, message, hint="Send a flatter value.")
+        level, depth = _checked_level(level), depth + 1
+
+
+def _checked_level(level: list[object]) -> list[object]:
+    """Check the values themselves; what is inside them is the next level."""
+    waiting: list[object] = []
+    for item in level:
         if isinstance(item, str):
             _check_text(item)
         elif isinstance(item, dict):
@@ -48,6 +63,7 @@ def check_storable(value: object) -> None:
                 raise _refusal("A number is beyond 64 bits.")
         elif isinstance(item, float) and not math.isfinite(item):
             raise _refusal("A number is NaN or infinite.")
+    return waiting
 
 
 def clean_text(text: str) -> str:

@@ -68,6 +68,7 @@ class Tour:
         assert "uptime_seconds" not in info
         assert (await self.call("get_server_info", include_uptime=True))["uptime_seconds"] >= 0
         assert (await self.call("get_fleet"))["mode"] == "running"
+        assert (await self.call("whoami"))["kind"] == "operator"
 
     async def _relay(self) -> None:
         opened = await self.call("relay_register_endpoint", subject=_MAILBOX, description="Kim reads it")

@@ -165,6 +165,12 @@ class Served:
         return httpx.AsyncClient(base_url=self.http.url, headers=headers, timeout=30, trust_env=False)
 
 
+def _settings(host: str, max_streams: int, request_s: float) -> ServerSettings:
+    settings = ServerSettings(host=host, max_streams=max_streams, max_body_bytes=BODY_LIMIT)
+    # Less than a person may set, so that no test waits for a second.
+    return settings.model_copy(update={"request_seconds": request_s})
+
+
 @asynccontextmanager
 async def serving(
     *,
@@ -174,6 +180,7 @@ async def serving(
     host: str = "127.0.0.1",
     max_streams: int = 50,
     keepalive_s: float = KEEPALIVE_S,
+    request_s: float = 60,
 ) -> AsyncGenerator[Served]:
     """A server on a free loopback port, stopped at the end of the block."""
     clock, shelf = ManualClock(), Shelf()
@@ -194,7 +201,7 @@ async def serving(
             {"shelf": shelf, **(parts or {})},
             system=system,
             feed=feed,
-            settings=ServerSettings(host=host, max_streams=max_streams, max_body_bytes=BODY_LIMIT),
+            settings=_settings(host, max_streams, request_s),
             authenticate=authenticate,
             sessions=BrowserSessions(db, clock),
             readiness=readiness,

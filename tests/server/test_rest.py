@@ -332,8 +332,8 @@ async def test_an_address_beyond_any_measure_is_refused_in_our_shape(served: Ser
     request = b"GET /" + b"x" * 4_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = await raw(served.http.url, request)
 
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "validation_failed"
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "headers_too_large"
 
 
 async def test_bytes_that_are_no_http_are_refused_in_our_shape(served: Served) -> None:

@@ -9,7 +9,7 @@ are not UTF-8 turn into U+FFFD unseen.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 from dorkos.errors import DorkError, ErrorCode
@@ -17,6 +17,19 @@ from dorkos.storable import check_storable
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _FIELDS_MAX = 100
+HEAD_MAX = 64 * 1024
+HEADERS_TOO_LARGE = DorkError(
+    ErrorCode.HEADERS_TOO_LARGE,
+    "The address and the headers of the request are longer than 64 KiB together.",
+    hint="Put long values into the body.",
+)
+
+
+def check_head(raw_path: bytes, query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise `headers_too_large` for more than 64 KiB of address and headers together."""
+    size = len(raw_path) + len(query) + sum(len(name) + len(value) + 4 for name, value in headers)
+    if size > HEAD_MAX:
+        raise HEADERS_TOO_LARGE
 
 
 def routed_path(raw: bytes) -> str:

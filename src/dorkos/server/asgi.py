@@ -71,10 +71,11 @@ def create_app(
     named = {operation.name: operation for operation in operations}
     # First, since one of them answers for an operation as well.
     _add_followers(app, named, served, source=source, system=system, settings=settings)
+    limits = _limits(settings)
     for operation in in_order(operations):
-        answer = endpoint_of(operation, served[operation.part], max_body_bytes=settings.max_body_bytes)
+        answer = endpoint_of(operation, served[operation.part], **limits)
         app.add_route(operation.path, answer, methods=[operation.method])
-    mcp = McpEndpoint(operations, served, version=system.version, max_body_bytes=settings.max_body_bytes)
+    mcp = McpEndpoint(operations, served, version=system.version, **limits)
     # Without sessions there is nothing that a GET could follow or a DELETE could end.
     app.add_route(MCP_PATH, mcp, methods=["POST"])  # type: ignore[arg-type]  # Starlette takes an application, too.
     if "relay.adapters" in named:
@@ -108,7 +109,7 @@ def _add_followers(
     )
     if output is not None and run is not None:
         pulse = parts[output.part]
-        page = endpoint_of(output, pulse, max_body_bytes=settings.max_body_bytes)
+        page = endpoint_of(output, pulse, **_limits(settings))
         stream = output_endpoint(output, run, pulse, feed=source.feed, limits=source.limits)
         app.add_route(f"{output.path}/stream", stream)
         app.add_route(output.path, by_accept(page, stream), methods=[output.method])
@@ -116,10 +117,12 @@ def _add_followers(
         app.add_route("/api/relay/stream", messages_endpoint(source, message, parts["relay"], system.clock))
     if discover is not None:
         mesh = cast("MeshService", parts[discover.part])
-        endpoint = search_endpoint(
-            discover, mesh, limits=source.limits, max_body_bytes=settings.max_body_bytes
-        )
+        endpoint = search_endpoint(discover, mesh, limits=source.limits, **_limits(settings))
         app.add_route(f"{discover.path}/stream", endpoint, methods=["POST"])
+
+
+def _limits(settings: ServerSettings) -> dict[str, int]:
+    return {"max_body_bytes": settings.max_body_bytes, "within_s": settings.request_seconds}
 
 
 class _Api(FastAPI):

@@ -20,7 +20,7 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import caller_of, same_secret
-from dorkos.server.address import routed_path
+from dorkos.server.address import check_head, routed_path
 from dorkos.server.cookies import check_own_page, session_secret
 from dorkos.server.failures import Failures
 from dorkos.server.token_use import TokenUse
@@ -94,6 +94,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = Headers(scope=scope)
+        check_head(scope["raw_path"], scope["query_string"], scope["headers"])
         path = routed_path(scope["raw_path"])
         if path.startswith(WEBHOOKS) and scope["method"] == "POST":
             scope["path"] = path

@@ -15,6 +15,7 @@ from dorkos.server.address import path_values, query_values
 from dorkos.server.answers import json_answer
 from dorkos.server.auth import caller_of_request
 from dorkos.server.body import read_object
+from dorkos.server.deadline import REQUEST_S, answered, arriving
 from dorkos.server.inputs import from_json, from_query
 from dorkos.server.waiting import while_there
 
@@ -25,15 +26,20 @@ NEXT_CURSOR = "X-Next-Cursor"
 _QUERY_METHODS = ("GET", "DELETE")
 
 
-def endpoint_of(operation: Operation[Any, Any, Any], part: object, *, max_body_bytes: int) -> Endpoint:
-    """What answers this operation. `part` is the subsystem that its handler works on."""
+def endpoint_of(
+    operation: Operation[Any, Any, Any], part: object, *, max_body_bytes: int, within_s: float = REQUEST_S
+) -> Endpoint:
+    """What answers this operation. `part` is the subsystem that its handler works on.
+
+    The request has `within_s` seconds to arrive, and as many to be answered, unless the operation waits.
+    """
     answer_type = TypeAdapter[Any](operation.answer)
     wire_names = {name: _wire_name(operation, name) for name in path_names(operation.path)}
 
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
         caller.require(operation.scope)
-        given = await _given(request, operation.method, max_body_bytes)
+        given = await arriving(within_s, _given(request, operation.method, max_body_bytes))
         for name, value in path_values(request.path_params).items():
             # The address decides what a request is about. Under its wire name it wins over either
             # spelling in the body.
@@ -41,7 +47,10 @@ def endpoint_of(operation: Operation[Any, Any, Any], part: object, *, max_body_b
         read = from_query if takes_query(operation) else from_json
         asked = read(operation.input, given)
         handling = operation.handler(part, caller, asked)
-        found = await (while_there(request, handling) if operation.waits else handling)
+        if operation.waits:
+            found = await while_there(request, handling)
+        else:
+            found = await answered(within_s, handling, changes=operation.method != "GET")
         return json_answer(
             answer_type.dump_json(found, by_alias=True), operation.status, _headers(operation, asked, found)
         )

@@ -17,13 +17,19 @@ from dorkos.mesh.wire import show_candidate, show_problem
 from dorkos.operation import Operation, Wire
 from dorkos.server.auth import caller_of_request
 from dorkos.server.body import read_object
+from dorkos.server.deadline import arriving
 from dorkos.server.inputs import from_json
 from dorkos.server.rest import Endpoint
 from dorkos.server.sse import EventStream, StreamLimits, frame
 
 
 def search_endpoint(
-    discover: Operation[Any, Any, Any], mesh: MeshService, *, limits: StreamLimits, max_body_bytes: int
+    discover: Operation[Any, Any, Any],
+    mesh: MeshService,
+    *,
+    limits: StreamLimits,
+    max_body_bytes: int,
+    within_s: float,
 ) -> Endpoint:
     """Do what the operation `discover` does, with its input and scope, and tell it piece by piece.
 
@@ -35,7 +41,8 @@ def search_endpoint(
 
     async def answer(request: Request) -> Response:
         caller_of_request(request).require(discover.scope)
-        asked = from_json(discover.input, await read_object(request, limit=max_body_bytes))
+        given = await arriving(within_s, read_object(request, limit=max_body_bytes))
+        asked = from_json(discover.input, given)
         found = await mesh.explorer.search(asked.roots, max_depth=asked.max_depth)
         return EventStream(request, _frames(found), limits=limits, position=lambda: None)
 

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.operation import Operation
 from dorkos.server.body import read_bytes
+from dorkos.server.deadline import arriving
 from dorkos.server.mcp.messages import asks_without_an_id, handshake_or_cancellation, message_in
 from dorkos.server.mcp.waits import Waits, naming
 
@@ -33,8 +34,10 @@ class McpEndpoint:
         *,
         version: str,
         max_body_bytes: int,
+        within_s: float,
     ) -> None:
         """Nothing is imported yet."""
+        self._within_s = within_s
         self._operations = operations
         self._parts = parts
         self._version = version
@@ -46,7 +49,7 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `body_too_large` as soon as that is known."""
         request = Request(scope, receive)
-        body = await read_bytes(request, limit=self._max_body_bytes)
+        body = await arriving(self._within_s, read_bytes(request, limit=self._max_body_bytes))
         message = message_in(body)
         if asks_without_an_id(message):
             await _no_id()(scope, receive, send)
@@ -71,7 +74,7 @@ class McpEndpoint:
         from dorkos.server.mcp.tools import tools_of
 
         return Protocol(
-            tools_of(self._operations),
+            tools_of(self._operations, within_s=self._within_s),
             self._parts,
             self._waits,
             version=self._version,

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dorkos.identity.model import Caller
 from dorkos.operation import McpTool, Operation
+from dorkos.server.deadline import REQUEST_S, answered
 from dorkos.server.inputs import from_json, validation_failed
 from dorkos.server.mcp.schemas import Schema, input_schema, output_schema
 from dorkos.storable import check_storable
@@ -28,6 +29,7 @@ class Tool:
     takes: Schema
     answers: Schema
     answer_type: TypeAdapter[Any]
+    within_s: float
 
     @property
     def name(self) -> str:
@@ -46,7 +48,10 @@ class Tool:
         check_storable(arguments)
         given = from_json(self.spec.input or self.operation.input, arguments)
         handling = self.operation.handler(part, caller, self._asked(given))
-        found = await (waiting(handling) if self.operation.waits else handling)
+        if self.operation.waits:
+            found = await waiting(handling)
+        else:
+            found = await answered(self.within_s, handling, changes=not self.spec.read_only)
         if self.spec.present is not None:
             found = self.spec.present(given, found)
         answer: dict[str, Any] = json.loads(self.answer_type.dump_json(found, by_alias=True))
@@ -61,16 +66,18 @@ class Tool:
             raise validation_failed(fault) from fault
 
 
-def tools_of(operations: Iterable[Operation[Any, Any, Any]]) -> dict[str, Tool]:
-    """Every tool by its name, in the order of the operations."""
+def tools_of(
+    operations: Iterable[Operation[Any, Any, Any]], *, within_s: float = REQUEST_S
+) -> dict[str, Tool]:
+    """Every tool by its name, in the order of the operations. Those that do not wait answer `within_s`."""
     return {
-        operation.mcp.name: _tool(operation, operation.mcp)
+        operation.mcp.name: _tool(operation, operation.mcp, within_s)
         for operation in operations
         if isinstance(operation.mcp, McpTool)
     }
 
 
-def _tool(operation: Operation[Any, Any, Any], spec: McpTool) -> Tool:
+def _tool(operation: Operation[Any, Any, Any], spec: McpTool, within_s: float) -> Tool:
     answer = operation.answer if spec.answer is None else spec.answer
     return Tool(
         operation,
@@ -78,4 +85,5 @@ def _tool(operation: Operation[Any, Any, Any], spec: McpTool) -> Tool:
         input_schema(spec.input or operation.input),
         output_schema(answer),
         TypeAdapter(answer),
+        within_s,
     )
