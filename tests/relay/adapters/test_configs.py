@@ -32,6 +32,23 @@ from tests.relay.adapters.bench import SECRET
             {"outbound": {"url": "https://a.example", "secret": SECRET, "headers": {"X-A": "1\r\nB: 2"}}},
             "outbound.headers",
         ),
+        (
+            "webhook",
+            {"outbound": {"url": "https://a.example", "secret": SECRET, "headers": {"X-A": "ü"}}},
+            "outbound.headers",
+        ),
+        (
+            "webhook",
+            {
+                "inbound": {
+                    "subject": "relay.human.ada",
+                    "secret": SECRET,
+                    "previousSecret": SECRET,
+                    "previousSecretUntil": "2026-01-01T00:00:00",
+                }
+            },
+            "inbound.previousSecretUntil",
+        ),
         ("telegram", {"token": ""}, "token"),
         ("telegram", {"token": "1:a", "mode": "webhook"}, "config"),
         ("maildir", {"path": "mail"}, "config"),

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.db.schema.relay import relay_messages
+from dorkos.db.schema.system import events
 from dorkos.identity.model import OPERATOR
 from dorkos.relay.adapters import store
 from dorkos.relay.model import LetterFilter
@@ -146,12 +147,15 @@ async def test_a_restart_goes_on_where_it_was(
 async def test_a_chat_that_was_not_named_is_not_heard(here: Bench, there: ScriptedBotApi) -> None:
     """Whoever finds a bot can write to it; the status tells how to let them in."""
     await add(here, there)
-    there.write("let me in", chat=66)
+    for text in ("let me in", "please", "now"):
+        there.write(text, chat=66)
     there.write("hello")
     (row,) = await received(here, 1)
     assert json.loads(row.payload)["content"] == "hello"
     status = await here.status("bot")
     assert "add 66" in (status.last_error or "")
+    told = sa.select(sa.func.count()).where(events.c.kind == "relay.adapter.refused")
+    assert await here.db.read(lambda connection: connection.execute(told).scalar_one()) == 1
     sent = await here.office.send("no", to=f"{BOT}.66", caller=ADA)
     assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
     assert there.shown.empty()

@@ -6,12 +6,19 @@ A setting that this version does not know is kept in the database and ignored, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from dorkos.errors import DorkError, ErrorCode
@@ -70,8 +77,8 @@ def _headers(given: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{name!r} is no name of a header")
         if name.lower() in _OWN_HEADERS or name.lower().startswith(_OWN_PREFIXES):
             raise ValueError(f"the header {name} is set by the delivery itself")
-        if not value.isprintable():
-            raise ValueError(f"the header {name} holds a control character")
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the header {name} holds a control character, or one that is not ASCII")
     return given
 
 
@@ -90,7 +97,7 @@ class WebhookInbound(_Config):
     subject: Subject
     secret: Secret
     previous_secret: Secret | None = None
-    previous_secret_until: datetime | None = None
+    previous_secret_until: AwareDatetime | None = None
 
 
 class WebhookOutbound(_Config):

@@ -166,7 +166,10 @@ class TelegramBot:
         def change(tx: Transaction) -> None:
             store.move_cursor(tx, self._adapter.id, str(after))
             store.count(tx, self._adapter.id, error=f"Chat {found.chat}: {why}")
-            data = {"chatId": found.chat, "message": found.name, "detail": why}
-            tx.emit("relay.adapter.refused", self._adapter.id, data)
+            # Once an hour for each chat: a stranger must not be able to fill the events.
+            name = f"refused:{found.chat}:{int(tx.now().timestamp()) // 3600}"
+            if store.mark(tx, self._adapter.id, AdapterMarkKind.RECEIVED, name):
+                data = {"chatId": found.chat, "message": found.name, "detail": why}
+                tx.emit("relay.adapter.refused", self._adapter.id, data)
 
         await self._database.write(change)
