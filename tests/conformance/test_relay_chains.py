@@ -229,3 +229,32 @@ async def test_parts_of_the_server_have_no_rate(office: PostOffice) -> None:
     part = Caller("relay.system.pulse.x", frozenset())
     await office.open()
     assert [(await office.send(caller=part, to=INBOX)).delivered_to for _ in range(3)] == [1, 1, 1]
+
+
+async def test_explain_shows_what_stopped_and_how_much_of_each_limit_is_used(office: PostOffice) -> None:
+    """A circle and a ping-pong, each with its chain, where a person asks why."""
+    a, b, c = [await office.open_for_agent(name, starts_runs=False) for name in "abc"]
+    first = await office.send(to=a.subject)
+    await hold_and_send(office, a, b)
+    await hold_and_send(office, b, c)
+    circle = await hold_and_send(office, c, a)
+    told = await office.relay.standing(c.subject, a.subject)
+    assert [(each.message.id, each.reason) for each in told.stopped] == [(circle.message_id, "cycle")]
+    assert first.chain_id in told.stopped[0].detail
+    trace = await office.relay.trace_of_message(first.message_id)
+    assert [getattr(step.span, "error_message", None) for step in trace.steps][-1] == told.stopped[0].detail
+
+    d, e = [await office.open_for_agent(name, starts_runs=False) for name in "de"]
+    for _ in range(3):
+        await office.send(caller=d, to=e.subject)
+        await office.send(caller=e, to=d.subject)
+    braked = await office.send(caller=d, to=e.subject)
+    told = await office.relay.standing(d.subject, e.subject)
+    assert [(each.limit, each.used, each.allowed, each.stops) for each in told.limits] == [
+        ("rate", 4, 40, False),
+        ("loop", 3, 3, True),
+    ]
+    assert [(each.message.id, each.reason) for each in told.stopped] == [(braked.message_id, "loop")]
+    assert told.mailbox is not None
+    assert told.mailbox.pending_count == 3
+    assert (await office.relay.standing(d.subject, "relay.human.nobody")).mailbox is None

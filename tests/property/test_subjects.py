@@ -19,6 +19,7 @@ from dorkos.relay.subjects import (
     validate_pattern,
     validate_subject,
 )
+from dorkos.relay.trie import PatternTrie
 
 LITERALS = st.text("abAB01-_", min_size=1, max_size=3)
 SUBJECTS = st.lists(LITERALS, min_size=1, max_size=TOKENS_MAX).map(".".join)
@@ -149,3 +150,25 @@ def test_odd_pairs_match_as_in_the_lineage(subject: str, pattern: str, expected:
 def test_a_mailbox_has_the_lineages_hash() -> None:
     """Old data and old clients know mailboxes by it."""
     assert subject_hash("relay.system.console") == "8806c7805369"
+
+
+@given(CLOSE_SUBJECTS | SUBJECTS, st.lists(CLOSE_PATTERNS | PATTERNS, max_size=20))
+def test_the_trie_finds_what_each_pattern_by_itself_would(subject: str, patterns: list[str]) -> None:
+    """Every pattern that stands for the subject, each as often as it was added, and no other."""
+    trie: PatternTrie[int] = PatternTrie()
+    for place, pattern in enumerate(patterns):
+        trie.add(pattern, place)
+    expected = [
+        place for place, pattern in enumerate(patterns) if naive(subject.split("."), pattern.split("."))
+    ]
+    assert sorted(trie.find(subject)) == expected
+
+
+@pytest.mark.parametrize("subject", ["*", ">", "a.*", "a.>", ""])
+def test_the_trie_takes_wildcards_in_a_subject_for_text(subject: str) -> None:
+    """As matching does; none of them is found twice."""
+    patterns = ["*", ">", "a.*", "a.>", "a", "*.*"]
+    trie: PatternTrie[str] = PatternTrie()
+    for pattern in patterns:
+        trie.add(pattern, pattern)
+    assert sorted(trie.find(subject)) == sorted(each for each in patterns if matches(subject, each))

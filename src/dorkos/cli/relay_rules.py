@@ -158,3 +158,20 @@ def _told_explanation(answer: Any) -> None:
         say("To change that:")
         for change in answer["changes"]:
             say(f"  {change['command']}")
+    _told_limits(answer)
+
+
+def _told_limits(answer: Any) -> None:
+    mailbox = answer["mailbox"]
+    if mailbox is None:
+        say(f"{answer['to']} has no mailbox.", "yellow")
+    elif not mailbox["isOpen"]:
+        say("Its mailbox is closed.", "yellow")
+    elif mailbox["breaker"] != "closed":
+        say("Its mailbox takes nothing at the moment: deliveries failed too often.", "yellow")
+    for limit in answer["limits"]:
+        style = "red" if limit["stops"] else ""
+        say(f"{limit['limit']}: {limit['used']} of {limit['allowed']}. {limit['detail']}", style)
+    for stop in answer["stopped"]:
+        say(f"Stopped: {stop['messageId']}  {stop['reason']}", "red")
+        say(f"  {stop['detail']}")

@@ -20,11 +20,11 @@ from dorkos.relay.policy import (
     Rule,
     contradicts,
     decide,
-    of_sender,
     what_would_change,
 )
 from dorkos.relay.rules import NewRule, StoredRule
 from dorkos.relay.subjects import validate_pattern, validate_subject
+from dorkos.relay.trie import PatternTrie
 
 _r = relay_rules.c
 _REVISION = Prepared(sa.select(system_state.c.value).where(system_state.c.key == rules_revision.RULES_KEY))
@@ -49,6 +49,7 @@ class _Known:
 
     revision: str
     rules: tuple[Rule, ...]
+    senders: PatternTrie[int]
     by_sender: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
     decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
 
@@ -65,7 +66,8 @@ class _Known:
         if found is None:
             if len(self.by_sender) >= _SENDERS_MAX:
                 self.by_sender.clear()
-            found = self.by_sender[sender] = of_sender(self.rules, sender)
+            places = sorted(self.senders.find(sender))
+            found = self.by_sender[sender] = tuple(self.rules[place] for place in places)
         return found
 
 
@@ -90,7 +92,7 @@ class AccessControl:
         known = self._known
         if known is None or known.revision != revision:
             # Read after the revision: at worst they are newer than it, and it is not asked for any more.
-            known = self._known = _Known(revision, rules.deciding(tx))
+            known = self._known = _known(revision, rules.deciding(tx))
         return known.decide(sender, target)
 
     async def standing(self) -> list[StoredRule]:
@@ -164,6 +166,13 @@ class AccessControl:
             rules.delete(tx, _r.id == rule_id, actor=caller.subject)
 
         await self._database.write(change)
+
+
+def _known(revision: str, standing: tuple[Rule, ...]) -> _Known:
+    senders: PatternTrie[int] = PatternTrie()
+    for place, rule in enumerate(standing):
+        senders.add(rule.from_pattern, place)
+    return _Known(revision, standing, senders)
 
 
 def _how_to_overrule(made_for: str) -> str:

@@ -12,9 +12,11 @@ from dorkos.identity.model import Caller
 from dorkos.ids import new_id
 from dorkos.operation import McpTool, Nothing, NoTool, Operation, Success
 from dorkos.relay import wire_rules as wire
+from dorkos.relay.endpoints import pressure
 from dorkos.relay.policy import Change, Rule
 from dorkos.relay.rules import NewRule, StoredRule
 from dorkos.relay.service import RelayService
+from dorkos.relay.standing import Standing
 from dorkos.vocabulary import Scope
 
 
@@ -45,6 +47,7 @@ async def _explain(relay: RelayService, caller: Caller, asked: wire.ExplainInput
         )
     found = await relay.access.explain(sender, asked.target)
     rule = found.decision.rule
+    standing = await relay.standing(sender, asked.target)
     return wire.ExplainAnswer.model_validate(
         {
             "sender": found.sender,
@@ -53,8 +56,41 @@ async def _explain(relay: RelayService, caller: Caller, asked: wire.ExplainInput
             "why": found.decision.why,
             "rule": None if rule is None else _deciding(rule),
             "changes": [_step(each) for each in found.changes],
+            "limits": [
+                {
+                    "limit": each.limit,
+                    "used": each.used,
+                    "allowed": each.allowed,
+                    "stops": each.stops,
+                    "detail": each.detail,
+                }
+                for each in standing.limits
+            ],
+            "mailbox": _mailbox(standing, relay),
+            "stopped": [
+                {
+                    "message_id": each.message.id,
+                    "chain_id": each.message.chain_id,
+                    "reason": each.reason,
+                    "detail": each.detail,
+                    "failed_at": iso(each.created_at),
+                }
+                for each in standing.stopped
+            ],
         }
     )
+
+
+def _mailbox(standing: Standing, relay: RelayService) -> dict[str, Any] | None:
+    mailbox = standing.mailbox
+    if mailbox is None:
+        return None
+    return {
+        "is_open": mailbox.closed_at is None,
+        "pending_count": mailbox.pending_count,
+        "pressure": pressure(mailbox, relay.settings),
+        "breaker": standing.circuit.state,
+    }
 
 
 def _deciding(rule: Rule) -> dict[str, Any]:
@@ -129,7 +165,7 @@ RULE_OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
     ),
     Operation(
         name="relay.explain",
-        summary="Whether one address may send to another, which rule decides, and what would change it.",
+        summary="Whether one address may send to another: rules, limits, and what stopped on the way lately.",
         part="relay",
         method="GET",
         path="/api/relay/explain",

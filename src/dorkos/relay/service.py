@@ -56,6 +56,7 @@ from dorkos.relay.model import (
 from dorkos.relay.publish import Gates
 from dorkos.relay.retention import RelayRetention
 from dorkos.relay.runs import MessageRuns
+from dorkos.relay.standing import Standing, standing
 from dorkos.relay.subjects import matches, validate_subject
 from dorkos.relay.wakeups import Wakeups
 from dorkos.relay.waterfall import Waterfall
@@ -365,6 +366,12 @@ class RelayService:
     async def metrics(self) -> Measured:
         """How much is stored, why messages stopped, and how long deliveries took."""
         return await self._database.read(measured)
+
+    async def standing(self, sender: str, target: str) -> Standing:
+        """What besides the rules decides about a message from one to the other."""
+        return await self._database.read(
+            lambda connection: standing(connection, sender, target, self.settings, self.now())
+        )
 
     async def trace_of_message(self, message_id: str) -> Waterfall:
         """The chain that a message belongs to. Raises `trace_not_found`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dorkos.operation import Wire
 from dorkos.relay.policy import PRIORITY_MAX
 from dorkos.relay.wire import left_out
-from dorkos.vocabulary import RuleAction
+from dorkos.vocabulary import BreakerState, DeadLetterReason, RuleAction
 
 Pattern = Annotated[str, Field(description="A subject, in which `*` is one token and a last `>` the rest.")]
 
@@ -83,8 +83,41 @@ class ChangeView(Wire):
     why: str
 
 
+class LimitView(Wire):
+    """How much of a limit is used; `stops` says that the next message is stopped by it."""
+
+    limit: Literal["rate", "loop"]
+    used: int
+    allowed: int
+    stops: bool
+    detail: str
+
+
+class StopView(Wire):
+    """A message of this sender to this target that stopped in the last 24 hours."""
+
+    message_id: str
+    chain_id: str
+    reason: DeadLetterReason
+    detail: str
+    failed_at: str
+
+
+class MailboxState(Wire):
+    """The mailbox of the target, null where there is none."""
+
+    is_open: bool
+    pending_count: int
+    pressure: float
+    breaker: BreakerState
+
+
 class ExplainAnswer(Wire):
-    """The decision of the rules alone: a mailbox must also exist and have room. `rule` null: none matched."""
+    """The decision of the rules (`rule` null: none matched), and what else may stop a message.
+
+    `limits` are those of the sender and of the pair, which do not bind the operator; `stopped` are the newest
+    messages that stopped on this way.
+    """
 
     sender: str = Field(alias="from")
     target: str = Field(alias="to")
@@ -92,3 +125,6 @@ class ExplainAnswer(Wire):
     why: str
     rule: DecidingRule | None
     changes: list[ChangeView]
+    limits: list[LimitView]
+    mailbox: MailboxState | None
+    stopped: list[StopView]
