@@ -352,6 +352,14 @@ class RuntimeSettings(_Section):
         ge=0,
         le=1_000_000,
     )
+    conversation_hours: int = _setting(
+        24,
+        "DORKOS_CONVERSATION_HOURS",
+        "Hours after the last run between a sender and an agent in which the next message goes on with its "
+        "session; 0 begins anew with each message.",
+        ge=0,
+        le=24 * 366,
+    )
     environment: list[str] = _setting(
         [],
         "DORKOS_RUN_ENVIRONMENT",

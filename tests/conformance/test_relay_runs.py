@@ -148,6 +148,7 @@ async def test_mailboxes_do_not_wait_for_each_other(office: PostOffice) -> None:
     ("state", "reason", "status", "dead"),
     [
         (RunState.COMPLETED, None, DeliveryStatus.DELIVERED, []),
+        (RunState.BLOCKED, RunReason.QUESTION, DeliveryStatus.DELIVERED, []),
         (RunState.FAILED, RunReason.EXIT_CODE, DeliveryStatus.PENDING, []),
         (RunState.TIMEOUT, RunReason.DEADLINE, DeliveryStatus.PENDING, []),
         (RunState.INTERRUPTED, RunReason.SHUTDOWN, DeliveryStatus.PENDING, []),

@@ -96,6 +96,19 @@ async def test_a_question_is_kept(shop: Workshop) -> None:
     assert (await ran(shop, "say no question")).question is None
 
 
+async def test_the_answer_resumes_the_session(shop: Workshop) -> None:
+    """The run that goes on is driven as the first one was, in its session, and told the answer."""
+    run = await ran(shop, "session s-9", "ask Which? | a | b")
+    answer = "#!scripted\nsession\nsay going on with {resume}"
+    again = await shop.finished(await shop.store.starts.resume(run.id, answer, actor=ACTOR))
+    assert (again.status, again.runtime, again.output) == (
+        RunState.COMPLETED,
+        "scripted",
+        "going on with s-9\n",
+    )
+    assert (again.session_id, again.resumed_from, again.attempt) == ("s-9", run.id, 2)
+
+
 async def test_a_session_is_kept_before_the_end(shop: Workshop) -> None:
     """A run that is cut off can be resumed: its session is stored as soon as it is told."""
     run_id = await queued(shop, "session s-2", "say here", "wait there")

@@ -142,14 +142,50 @@ def pause(context: typer.Context, schedule: ScheduleArgument) -> None:
     _change(context, schedule, {"status": "paused"}, lambda row: f"Paused {row['name']}.")
 
 
-@command("resume")
-def resume(context: typer.Context, schedule: ScheduleArgument) -> None:
-    """Let a paused schedule fire again, from now on.
+@command("questions")
+def questions(context: typer.Context) -> None:
+    """Show what blocked runs want to know, the longest waiting first; `resume` answers.
 
     Example:
 
-        dorkos pulse resume morning
+        dorkos pulse questions
     """
+    options = options_of(context)
+    with connect(options) as client:
+        show(options, client.get("/api/pulse/questions"), pulse_text.questions)
+
+
+@command("resume")
+def resume(
+    context: typer.Context,
+    schedule: Annotated[str, typer.Argument(metavar="SCHEDULE|RUN", help="A schedule, or the id of a run.")],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="For a run: the answer, or what to do next.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="For a run: show its output until it ends.")
+    ] = False,
+) -> None:
+    """Let a paused schedule fire again, from now on; or, with a text, go on with the session of a run.
+
+    The text answers the question of a run that is blocked. With --follow the exit code is 1 unless the run
+    completes.
+
+    Examples:
+
+        dorkos pulse resume morning
+        dorkos pulse resume 01JD8Q2M5W7ZC3K9VXN4T6BRAE 'The blue one.' --follow
+    """
+    if prompt is not None:
+        options = options_of(context)
+        with connect(options) as client:
+            queued = client.post(address(_RUNS, schedule, "resume"), {"prompt": prompt})
+            if not follow:
+                show(options, queued, lambda _: pulse_text.queued(queued["runId"]))
+                return
+            notice(f"Run {queued['runId']}")
+            follow_to_end(client, options, queued["runId"])
+        return
     _change(
         context,
         schedule,

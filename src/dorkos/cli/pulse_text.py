@@ -71,6 +71,20 @@ def next_run(schedule: Mapping[str, Any]) -> str:
     return local_time(schedule["nextRun"])
 
 
+def questions(rows: Any) -> None:
+    """What blocked runs want to know."""
+    print_table(
+        rows,
+        (
+            Column("run", lambda row: row["runId"]),
+            Column("question", lambda row: preview(row["content"]["question"]), shrinks=True),
+            Column("answers", lambda row: " | ".join(row["content"]["options"]), shrinks=True),
+            Column("asked", lambda row: local_time(row["createdAt"])),
+        ),
+        empty="No run waits for an answer.",
+    )
+
+
 def queued(run_id: str) -> None:
     """A run that was just asked for."""
     say(f"Run {run_id} is queued.")

@@ -19,7 +19,7 @@ from dorkos.fleet import gate
 from dorkos.identity import tokens
 from dorkos.identity.tokens import NewToken
 from dorkos.node import Node
-from dorkos.pulse import aftermath, claims, runs
+from dorkos.pulse import aftermath, claims, questions, runs
 from dorkos.pulse.model import (
     Account,
     AgentDirectory,
@@ -193,6 +193,9 @@ def finish(
     runs.tell_finished(
         tx, run.id, outcome, schedule_id=run.schedule_id, agent_id=run.agent_id, duration_ms=duration_ms
     )
+    if outcome.reason is RunReason.QUESTION and outcome.account is not None and outcome.account.question:
+        # A run that is blocked has no attempt after it that would need the id.
+        questions.ask(tx, run, outcome.account.question, question_id=next_id)
     aftermath.follow(tx, run, outcome, standing, next_id=next_id)
     return True
 

@@ -178,6 +178,7 @@ class Run:
     error: str | None
     session_id: str | None
     resumed_from: str | None
+    created_by: str | None
     exit_code: int | None
     model: str | None
     usage: Mapping[str, Any] | None

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import Field
 
+from dorkos.clock import iso
 from dorkos.identity.model import Caller
 from dorkos.operation import Nothing, NoTool, Operation, Wire
 from dorkos.pulse.service import PulseService
-from dorkos.pulse.wire import Argument, Argv, Identifier, Text, Triggered
+from dorkos.pulse.wire import Argument, Argv, Identifier, RunId, Text, Triggered
 from dorkos.storable import check_storable
 from dorkos.vocabulary import Scope
 
@@ -57,6 +58,44 @@ async def test_runtime(pulse: PulseService, caller: Caller, asked: TestRuntime) 
     return Triggered(run_id=run_id)
 
 
+class ResumeRun(RunId):
+    """A run that ended, and what to tell its agent."""
+
+    prompt: Text = Field(min_length=1, description="The answer to its question, or what to do next.")
+
+
+class QuestionOut(Wire):
+    """A question of a blocked run: `content` holds `question`, `options`, and the run's `prompt`."""
+
+    id: str
+    run_id: str
+    content: dict[str, Any]
+    created_at: str
+
+
+class QuestionsQuery(Wire):
+    """How many."""
+
+    limit: int = Field(100, ge=1, le=500)
+
+
+async def resume_run(pulse: PulseService, caller: Caller, asked: ResumeRun) -> Triggered:
+    """Go on with the session of a run."""
+    caller.require(Scope.OPERATE)
+    check_storable([asked.prompt])
+    run_id = await pulse.store.starts.resume(asked.id, asked.prompt, actor=caller.subject)
+    return Triggered(run_id=run_id)
+
+
+async def list_questions(pulse: PulseService, _caller: Caller, asked: QuestionsQuery) -> list[QuestionOut]:
+    """The longest waiting first."""
+    found = await pulse.store.starts.questions(limit=asked.limit)
+    return [
+        QuestionOut(id=one.id, run_id=one.run_id, content=dict(one.content), created_at=iso(one.created_at))
+        for one in found
+    ]
+
+
 RUNTIMES: tuple[Operation[PulseService, Any, Any], ...] = (
     Operation(
         "pulse.runtimes.list",
@@ -81,6 +120,32 @@ RUNTIMES: tuple[Operation[PulseService, Any, Any], ...] = (
         Triggered,
         test_runtime,
         mcp=NoTool("It proves the installation to the person who made it."),
+        status=201,
+        live=True,
+    ),
+    Operation(
+        "pulse.questions.list",
+        "List what blocked runs want to know",
+        "pulse",
+        "GET",
+        "/api/pulse/questions",
+        Scope.OBSERVE,
+        QuestionsQuery,
+        list[QuestionOut],
+        list_questions,
+        mcp=NoTool("They are questions to a person."),
+    ),
+    Operation(
+        "pulse.runs.resume",
+        "Go on with the session of a run that ended; answers its question",
+        "pulse",
+        "POST",
+        "/api/pulse/runs/{id}/resume",
+        Scope.OPERATE,
+        ResumeRun,
+        Triggered,
+        resume_run,
+        mcp=NoTool("A person answers and decides what goes on."),
         status=201,
         live=True,
     ),

@@ -8,7 +8,7 @@ server stops. Final states never change: every statement here names the states i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,9 @@ class NewRun:
     available_at: datetime | None = None
     delivery_id: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
+    session_id: str | None = None
+    resumed_from: str | None = None
+    created_by: str | None = None
 
     @classmethod
     def of_schedule(
@@ -73,7 +76,7 @@ class NewRun:
         )
 
     @classmethod
-    def of_attempt(cls, run: Run, *, run_id: str, available_at: datetime) -> NewRun:
+    def of_attempt(cls, run: Run, *, run_id: str, available_at: datetime | None) -> NewRun:
         """The attempt that follows one that ended: the same content, in the same chain, not before then."""
         return cls(
             id=run_id,
@@ -94,6 +97,22 @@ class NewRun:
             attempt=run.attempt + 1,
             available_at=available_at,
             context=run.context,
+            session_id=run.session_id if run.resumed_from is not None else None,
+            resumed_from=run.resumed_from,
+            created_by=run.created_by,
+        )
+
+    @classmethod
+    def of_resumption(cls, run: Run, prompt: str, *, run_id: str, attempt: int) -> NewRun:
+        """The attempt that goes on with the session of a run that ended, in the same chain."""
+        again = cls.of_attempt(run, run_id=run_id, available_at=None)
+        return replace(
+            again,
+            trigger=RunTrigger.RESUME,
+            prompt=prompt,
+            attempt=attempt,
+            session_id=run.session_id,
+            resumed_from=run.id,
         )
 
     @classmethod
@@ -130,7 +149,7 @@ _INSERT = Prepared(
         "delivery_id",
         "chain_id",
     ),
-    *("context", "created_at"),
+    *("context", "session_id", "resumed_from", "created_by", "created_at"),
 )
 
 REPLACED = "A newer run of the schedule took its place."
@@ -339,5 +358,8 @@ def _values(run: NewRun, now: datetime) -> dict[str, Any]:
         "delivery_id": run.delivery_id,
         "chain_id": run.chain_id,
         "context": dict(run.context) or None,
+        "session_id": run.session_id,
+        "resumed_from": run.resumed_from,
+        "created_by": run.created_by,
         "created_at": now,
     }

@@ -15,6 +15,7 @@ from dorkos.ids import new_id
 from dorkos.node import Node
 from dorkos.pulse import (
     approvals,
+    conversations,
     expectations,
     leases,
     output,
@@ -226,7 +227,9 @@ class PulseStore:
 
     def queue_run(self, tx: Transaction, request: RunRequest, *, run_id: str) -> None:
         """Queue a run that a message asks for, in the caller's transaction."""
-        runs.queue(tx, [NewRun.of_request(request, run_id=run_id)])
+        new = NewRun.of_request(request, run_id=run_id)
+        hours = self._runtimes.settings.conversation_hours
+        runs.queue(tx, [conversations.joined(tx, new, lifetime=timedelta(hours=hours)) if hours else new])
 
     async def cancel_run(self, run_id: str, *, actor: str) -> Cancellation:
         """Cancel a run: at once if it waits, else by asking its server, whichever that is.

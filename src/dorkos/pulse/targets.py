@@ -92,6 +92,7 @@ def _claim(
         run.cwd or home,
         runtime=drive.runtime,
         persona=None if agent is None else agent.persona,
+        resume=run.session_id if run.resumed_from is not None else None,
     )
 
 

@@ -36,6 +36,7 @@ def settle(
     | the run                   | the message                                                 |
     |---------------------------|-------------------------------------------------------------|
     | completed                 | delivered                                                   |
+    | blocked on a question     | delivered: the agent has it, and goes on with the answer    |
     | interrupted, unconfirmed  | dead letter: the program may still be at work               |
     | cancelled, fleet_stopped  | given back as below: it was not this message that was stopped |
     | cancelled                 | dead letter: somebody did not want it done                  |
@@ -50,7 +51,7 @@ def settle(
     if held is None:
         return
     _tell_breaker(tx, held, state, reason, settings)
-    if state is RunState.COMPLETED:
+    if state is RunState.COMPLETED or reason is RunReason.QUESTION:
         delivery.settle_delivered(tx, held, actor=held.endpoint_subject)
     elif reason is RunReason.UNCONFIRMED:
         detail = f"The run {run_id} was lost sight of: whether it did its work is not known."
