@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 EMPTY = (
     *("/", "/pulse", "/pulse/new", "/pulse/runs", "/pulse/missed", "/inbox", "/mesh", "/mesh/discover"),
     *("/mesh/denied", "/mesh/topology", "/relay", "/relay/mailboxes", "/relay/dead", "/relay/rules"),
@@ -9,7 +11,7 @@ EMPTY = (
 )
 
 
-def pages(ids: dict[str, str]) -> dict[str, str]:
+def pages(ids: Mapping[str, str]) -> dict[str, str]:
     """Every page by name, where `ids` name something to show."""
     return {
         "login": "/login",

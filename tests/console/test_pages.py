@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
 from dorkos.console.render import POLICY
-from scripts import lively
 from tests.console.addresses import EMPTY, pages
 from tests.server_process import ServerProcess
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +25,10 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+def lived(lived_in: tuple[ServerProcess, dict[str, str]]) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
     """A browser at a server with a day behind it, and the addresses of its pages."""
-    folder: Path = tmp_path_factory.mktemp("lived")
-    (folder / "projects").mkdir()
-    ids = lively.furnish(folder / "home", folder / "projects")
-    with ServerProcess(folder / "home", boundary=folder) as server, browser(server) as client:
-        ids["run"] = client.get("/api/pulse/runs", params={"limit": 1}).json()[0]["id"]
+    server, ids = lived_in
+    with browser(server) as client:
         yield client, pages(ids)
 
 
@@ -57,9 +52,9 @@ def test_a_page_with_nothing_to_show_says_what_to_do_next(empty: httpx.Client, a
     assert 'class="empty"' in answer.text or "<form" in answer.text
 
 
-def test_every_page_shows_what_is_there(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+def test_every_page_shows_what_is_there(lived: tuple[httpx.Client, dict[str, str]]) -> None:
     """With the policy that lets nothing inline and nothing from elsewhere in, and without anything inline."""
-    client, addresses = lived_in
+    client, addresses = lived
     for name, address in addresses.items():
         answer = client.get(address)
         assert answer.status_code == 200, name
@@ -69,9 +64,9 @@ def test_every_page_shows_what_is_there(lived_in: tuple[httpx.Client, dict[str, 
             assert (place.startswith("/") and not place.startswith("//")) or place == "#main", (name, place)
 
 
-def test_pages_lead_only_to_pages_that_are_there(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+def test_pages_lead_only_to_pages_that_are_there(lived: tuple[httpx.Client, dict[str, str]]) -> None:
     """Every link of every page answers."""
-    client, addresses = lived_in
+    client, addresses = lived
     links: set[str] = set()
     for address in addresses.values():
         found = re.findall(r'href="(/[^"]*)"', client.get(address).text)
@@ -80,9 +75,9 @@ def test_pages_lead_only_to_pages_that_are_there(lived_in: tuple[httpx.Client, d
     assert not broken
 
 
-def test_what_is_not_there_is_told_on_a_page(lived_in: tuple[httpx.Client, dict[str, str]]) -> None:
+def test_what_is_not_there_is_told_on_a_page(lived: tuple[httpx.Client, dict[str, str]]) -> None:
     """With the status of its code and a way back."""
-    client, _ = lived_in
+    client, _ = lived
     for address in ("/pulse/runs/01JD8Q2M5W7ZC3K9VXN4T6BRAE", "/nothing", "/mesh/agents/nobody"):
         answer = client.get(address)
         assert answer.status_code == 404, address
