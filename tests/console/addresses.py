@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 EMPTY = (
     *("/", "/pulse", "/pulse/new", "/pulse/runs", "/pulse/missed", "/inbox", "/mesh", "/mesh/discover"),
-    *("/mesh/denied", "/mesh/topology", "/relay", "/relay/mailboxes", "/relay/dead", "/relay/rules"),
-    *("/relay/send", "/database", "/sessions", "/search", "/search?q=nothing"),
+    *("/mesh/denied", "/mesh/topology", "/relay", "/relay/mailboxes", "/relay/dead", "/relay/adapters"),
+    *("/relay/rules", "/relay/send", "/database", "/sessions", "/search", "/search?q=nothing"),
 )
 
 
@@ -35,6 +35,8 @@ def pages(ids: Mapping[str, str]) -> dict[str, str]:
         "mailboxes": "/relay/mailboxes",
         "mailbox": "/relay/mailboxes/relay.human.sam",
         "dead-letters": "/relay/dead",
+        "trace": f"/relay/chains/{ids['chain']}",
+        "adapters": "/relay/adapters",
         "rules": "/relay/rules",
         "compose": "/relay/send",
         "database": "/database",

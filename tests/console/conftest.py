@@ -69,6 +69,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerP
     with ServerProcess(folder / "home", boundary=folder / "projects") as server:
         with server.client() as api:
             ids["run"] = api.get("/api/pulse/runs", params={"limit": 1}).json()[0]["id"]
+            ids["chain"] = api.get(f"/api/relay/messages/{ids['message']}").json()["chainId"]
         yield server, ids
 
 

@@ -106,6 +106,29 @@ def test_a_decision_about_a_message_is_explained(window: Window) -> None:
     expect(page.get_by_text("It is refused.")).to_be_visible()
 
 
+def test_a_trace_is_followed(window: Window, console: Console) -> None:
+    """From a message to everything that its cause led to, and from there to what each of it is."""
+    page = window.go(f"/relay/messages/{console.ids['message']}")
+    page.get_by_role("link", name="Trace").click()
+    bar = page.locator("#trace").get_by_role("link", name="relay.human.kim")
+    expect(bar).to_be_visible()
+    bar.click()
+    page.wait_for_url("**/relay/messages/*")
+
+
+def test_a_dead_letter_is_sent_again_once_there_is_a_mailbox(window: Window, console: Console) -> None:
+    """With the same id; it is waiting there then."""
+    page = window.go("/relay/dead")
+    letter = page.locator("#letters tr", has_text="relay.human.lee")
+    expect(letter).to_contain_text("no recipient")
+    with console.server.client() as api:
+        api.post("/api/relay/endpoints", json={"subject": "relay.human.lee"})
+    letter.get_by_role("button", name="Send again").click()
+    expect(page.get_by_text("The message was sent again.")).to_be_visible()
+    page.goto(window.url + "/relay/mailboxes/relay.human.lee")
+    expect(page.locator("#messages")).to_contain_text("Are you there?")
+
+
 def test_a_dead_letter_tells_its_reason(window: Window) -> None:
     """And leads to the message that stopped."""
     page = window.go("/relay/dead")

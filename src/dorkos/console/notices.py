@@ -24,6 +24,8 @@ NOTICES = {
     "rule-removed": "The rule was removed.",
     "sent": "The message is stored for every recipient.",
     "sent-stopped": "The message is stored, but not every recipient took it; see below.",
+    "adapter-enabled": "The adapter was switched on.",
+    "adapter-disabled": "The adapter was switched off.",
     "redriven": "The message was sent again.",
     "redrive-stopped": "The message was tried again, and stopped again; see its reason.",
     "purged": "The dead letter was purged.",

@@ -17,9 +17,23 @@ _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u20
 _NOTHING = "\u2013"
 
 STATE_TONES = {
-    **dict.fromkeys(("completed", "delivered", "active", "approved", "running", "closed", "allow"), "good"),
     **dict.fromkeys(
-        ("failed", "timeout", "interrupted", "stuck", "open", "stop", "needs_attention", "missed", "deny"),
+        ("completed", "delivered", "active", "approved", "running", "closed", "allow", "connected"), "good"
+    ),
+    **dict.fromkeys(
+        (
+            "failed",
+            "timeout",
+            "interrupted",
+            "stuck",
+            "open",
+            "stop",
+            "needs_attention",
+            "missed",
+            "deny",
+            "error",
+            "auth_failed",
+        ),
         "bad",
     ),
     **dict.fromkeys(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -17,10 +18,13 @@ _PAGE = 50
 
 async def messages(visit: Visit) -> Shown:
     """The newest messages. Watching consumes nothing."""
-    wanted = {name: visit.query.get(name) or None for name in ("subject", "from", "status")}
+    wanted = {name: visit.query.get(name) or None for name in ("text", "subject", "from", "status")}
     refused = None
     try:
-        found = await visit.ask("relay.messages", cursor=visit.query.get("cursor"), limit=_PAGE, **wanted)
+        # Words are looked for everywhere; the other filters are those of the list.
+        name = "relay.search" if wanted["text"] else "relay.messages"
+        given = {"text": wanted["text"]} if wanted["text"] else {**wanted, "text": None}
+        found = await visit.ask(name, cursor=visit.query.get("cursor"), limit=_PAGE, **given)
     except DorkError as refusal:
         found, refused = {"messages": []}, Refused.of(refusal)
     view = {
@@ -108,6 +112,19 @@ async def dead_letters(visit: Visit) -> Shown:
     return Page("relay/dead.html", "Dead letters", view, topics="relay")
 
 
+async def adapters(visit: Visit) -> Shown:
+    """Connections to the outside, and how they are."""
+    found = await visit.ask("relay.adapters")
+    return Page("relay/adapters.html", "Adapters", {"adapters": found, "tab": "adapters"}, topics="relay")
+
+
+async def switch_adapter(visit: Visit) -> Shown:
+    """Switch an adapter on or off."""
+    verb = "enable" if visit.form.get("to") == "on" else "disable"
+    await visit.ask(f"relay.{verb}_adapter", id=visit.path["id"])
+    return GoTo("/relay/adapters", f"adapter-{verb}d")
+
+
 async def redrive(visit: Visit) -> Shown:
     """Put a dead letter back into its mailbox; the rules decide anew."""
     done = await visit.ask("relay.redrive", id=visit.path["id"])
@@ -123,7 +140,12 @@ async def purge(visit: Visit) -> Shown:
 async def chain(visit: Visit) -> Shown:
     """Everything that one cause led to."""
     chain_id = visit.path["id"]
-    found = await visit.ask("relay.chain", id=chain_id)
+    found: dict[str, Any] = {"spans": []}
+    try:
+        found = await visit.ask("relay.chain", id=chain_id)
+    except DorkError as refusal:
+        if refusal.http_status != HTTPStatus.NOT_FOUND:
+            raise  # A chain without messages is one that a run began, and that went no further.
     spans = found["spans"]
     ago = visit.times.since_ms(min(span["sentAt"] for span in spans)) if spans else 0
     view = {"chain": chain_id, "bars": waterfall(spans, ago), "truncated": found.get("truncated")}
@@ -238,6 +260,8 @@ ROUTES = (
     ("POST", "/relay/dead/{id}/redrive", redrive),
     ("POST", "/relay/dead/{id}/purge", purge),
     ("GET", "/relay/chains/{id}", chain),
+    ("GET", "/relay/adapters", adapters),
+    ("POST", "/relay/adapters/{id}/switch", switch_adapter),
     ("GET", "/relay/rules", rules),
     ("POST", "/relay/rules", add_rule),
     ("POST", "/relay/rules/{id}/remove", remove_rule),

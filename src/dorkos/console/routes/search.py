@@ -73,10 +73,8 @@ async def _carrying(visit: Visit, words: str) -> dict[str, list[tuple[str, str, 
 
 
 async def _texts(visit: Visit, words: str) -> list[tuple[str, str, str]]:
-    if not visit.desk.knows("relay.search"):
-        return []
     try:
-        found: Any = await visit.ask("relay.search", q=words, limit=_SHOWN)
+        found: Any = await visit.ask("relay.search", text=words, limit=_SHOWN)
     except DorkError:
         return []  # What is no query of that search may still name something else.
     listed = found["messages"]
