@@ -96,7 +96,7 @@ def logged_in(browser: Browser, server: ServerProcess) -> BrowserContext:
     context = browser.new_context(locale="en-GB", timezone_id="Europe/Berlin")
     context.set_default_timeout(20_000)
     with server.client() as api:
-        link = api.post("/api/sessions/links").json()["path"]
+        link = api.post("/api/logins/links").json()["path"]
     page = context.new_page()
     page.goto(server.url + link)
     page.wait_for_url(f"{server.url}/")
