@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,9 @@ from dorkos.relay.adapters import store
 from dorkos.relay.adapters.mailbox_import import OldMail
 from dorkos.relay.adapters.model import NotNow, Sent, Unknown
 from dorkos.relay.adapters.outbox import LEASE, Outbox
+from dorkos.relay.adapters.runner import AdapterRunner
 from dorkos.settings import RelaySettings
+from dorkos.testing import create_test_db
 from dorkos.vocabulary import AdapterMarkKind, AdapterState, DeliveryStatus, RunState
 from tests.relay.adapters.bench import SECRET, Bench, bench
 from tests.relay.post_office import ADA, INBOX, assert_counters_hold, stored
@@ -129,18 +132,43 @@ async def test_a_mark_is_made_once_and_forgotten_after_days(here: Bench, clock: 
     assert await mark("n1")
 
 
-async def test_two_servers_run_an_adapter_once(here: Bench, clock: ManualClock, tmp_path: Path) -> None:
-    """The second takes over when the first stops in good order."""
-    if here.db.dialect == "sqlite":
-        return  # One file has one server: see `test_a_server_that_is_alone_takes_over_at_once`.
-    async with bench(here.db, clock, tmp_path, owner="another-node") as other:
-        await here.adapters.supervisor.work()
+async def test_two_servers_run_an_adapter_once(clock: ManualClock, tmp_path: Path) -> None:
+    """The second takes over when the first stops in good order. (One file has one server.)"""
+    async with (
+        create_test_db("postgresql", clock=clock) as db,
+        bench(db, clock, tmp_path) as one,
+        bench(db, clock, tmp_path, owner="another-node") as other,
+    ):
+        await one.add("hook", "webhook", SETTINGS)
+        await one.adapters.supervisor.work()
         await other.adapters.supervisor.work()
-        assert here.adapters.supervisor.running("hook") is not None
+        assert one.adapters.supervisor.running("hook") is not None
         assert other.adapters.supervisor.running("hook") is None
-        await here.adapters.stop()
+        await one.adapters.stop()
         await other.adapters.supervisor.work()
         assert other.adapters.supervisor.running("hook") is not None
+
+
+async def test_an_adapter_that_ended_by_a_fault_is_started_anew(
+    here: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was: one that stands still without a word would be the worst."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AdapterRunner, "_tell", broken)
+        await here.adapters.supervisor.work()
+        first = here.adapters.supervisor.running("hook")
+        assert first is not None
+        task = first._task
+        assert task is not None
+        await asyncio.wait({task})
+    await here.adapters.supervisor.work()
+    second = here.adapters.supervisor.running("hook")
+    assert second is not None
+    assert second is not first
 
 
 @pytest.mark.parametrize("kind", ["agent", "claude-code"])

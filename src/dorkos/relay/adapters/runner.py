@@ -44,7 +44,7 @@ class AdapterRunner:
         """`owner` is the node that runs it; `outbox` None for one that sends nothing."""
         self.adapter = adapter
         self.states: Signal[AdapterState] = Signal()
-        self.is_barred = False
+        self._is_barred = False
         self._database = database
         self._owner = owner
         self._connect = connect
@@ -58,9 +58,9 @@ class AdapterRunner:
         self._task = asyncio.create_task(self._run(), name=f"dorkos.relay.adapter.{self.adapter.id}")
 
     @property
-    def has_ended(self) -> bool:
-        """Whether it ended by itself."""
-        return self._task is None or self._task.done()
+    def has_failed(self) -> bool:
+        """Whether it ended by a fault of ours that nothing tries again; refused credentials are none."""
+        return self._task is not None and self._task.done() and not self._is_barred
 
     async def stop(self) -> None:
         """End it, after the message that is just being sent if that does not take long. Never raises."""
@@ -70,7 +70,9 @@ class AdapterRunner:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._sending.acquire()
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        (fault,) = await asyncio.gather(self._task, return_exceptions=True)
+        if isinstance(fault, Exception):
+            log.error("the adapter %s ended by a fault", self.adapter.id, exc_info=fault)
 
     async def _run(self) -> None:
         retry_s = _RETRY_FIRST_S
@@ -85,7 +87,7 @@ class AdapterRunner:
                 await self._tell(AdapterState.CONNECTED)
                 await self._work(connection)
             except AuthFailedError as fault:
-                self.is_barred = True
+                self._is_barred = True
                 await self._tell(AdapterState.AUTH_FAILED, str(fault))
                 return
             except Exception as fault:  # noqa: BLE001 - one adapter's failure is its own: shown, and tried again.

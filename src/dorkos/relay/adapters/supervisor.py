@@ -89,7 +89,9 @@ class AdapterSupervisor(Loop):
         gone = [
             adapter_id
             for adapter_id, runner in self._running.items()
-            if adapter_id not in wanted or wanted[adapter_id].updated_at != runner.adapter.updated_at
+            if adapter_id not in wanted
+            or wanted[adapter_id].updated_at != runner.adapter.updated_at
+            or runner.has_failed
         ]
         await self._stop(gone)
         await self._renew()
