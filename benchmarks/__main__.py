@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import discovery, due, kit, machine, messages, reading, restarts, schedules, start
+from benchmarks import console, discovery, due, kit, machine, messages, reading, restarts, schedules, start
 from benchmarks.contest import Figure
 from benchmarks.report import Row
 from benchmarks.restarts import Account
@@ -22,6 +22,7 @@ _PROMISES: dict[str, Callable[[], Iterable[Row]]] = {
     "discovery": discovery.rows,
     "schedules": schedules.rows,
     "reading": reading.rows,
+    "console": console.rows,
 }
 _ALL = ("messages", "due", "restarts", *_PROMISES)
 
