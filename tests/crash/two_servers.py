@@ -105,7 +105,6 @@ def _prepare(server: ServerProcess, schedules: int, project: Path) -> None:
                 "runtime": "scripted",
                 "cwd": str(project),
                 "prompt": f"#!scripted\nappend {STARTED} {{DORKOS_RUN_ID}}\n{last}",
-                "overlap": "skip" if hangs else "queue",
                 "maxRuntime": 1000 if hangs else None,
                 "maxAttempts": 3,
                 "retryDelayMs": 0,
