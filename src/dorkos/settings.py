@@ -352,6 +352,13 @@ class RuntimeSettings(_Section):
         ge=0,
         le=1_000_000,
     )
+    exit_codes: list[str] = _setting(
+        [],
+        "DORKOS_EXIT_CODES",
+        "What exit codes mean of programs that tell no result: such as `75=blocked` or `3=completed`, with "
+        "the words completed, failed, cancelled, blocked and unavailable; any other code but 0 is a failure. "
+        "Separated by `:` in the environment.",
+    )
     conversation_hours: int = _setting(
         24,
         "DORKOS_CONVERSATION_HOURS",

@@ -14,6 +14,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.node import record_start
 from dorkos.pulse.model import Run
 from dorkos.pulse.rescue import Rescue
+from dorkos.runtimes.events import ResultStatus
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import AgentRuntime, OutputStream, PermissionMode, RunReason, RunState
 from tests.pulse.workshop import ACTOR, Workshop, a_node, python, working, workshop
@@ -88,6 +89,30 @@ async def test_each_ending_has_its_state(
     """Failed, empty, unavailable and blocked are told apart, each with its words."""
     run = await ran(shop, step)
     assert (run.status, run.reason, run.error) == (state, reason, error)
+
+
+async def test_a_program_may_say_by_its_exit_code_that_it_is_blocked(shop: Workshop) -> None:
+    """Where the setting gives the code that meaning; a question is raised as by any other."""
+    shop.pulse.runtimes.exit_codes = {75: ResultStatus.BLOCKED}
+    run = await shop.finished(await shop.queued(*python("raise SystemExit(75)")))
+    assert (run.status, run.reason, run.exit_code) == (RunState.BLOCKED, RunReason.QUESTION, 75)
+    assert [asked.run_id for asked in await shop.store.starts.questions(limit=10)] == [run.id]
+    other = await shop.finished(await shop.queued(*python("raise SystemExit(74)")))
+    assert (other.status, other.reason) == (RunState.FAILED, RunReason.EXIT_CODE)
+
+
+async def test_what_the_setting_names_is_passed_on_and_kept_secret(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run gets the named variables and no others; the value of one that ends with KEY is never stored."""
+    given = {"environment": ["SOME_API_KEY", "SOME_BASE_URL"]}
+    shop.pulse.runtimes.settings = shop.pulse.runtimes.settings.model_copy(update=given)
+    monkeypatch.setenv("SOME_API_KEY", "sk-secret")
+    monkeypatch.setenv("SOME_BASE_URL", "http://model")
+    monkeypatch.setenv("SOME_OTHER", "not this")
+    program = "import os; print([os.environ.get('SOME_' + n) for n in ('API_KEY', 'BASE_URL', 'OTHER')])"
+    run = await shop.finished(await shop.queued(*python(program)))
+    assert run.output == "['[redacted]', 'http://model', None]\n"
 
 
 async def test_a_question_is_kept(shop: Workshop) -> None:

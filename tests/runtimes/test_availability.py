@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.runtimes.catalog import RuntimeCatalog, read_exit_codes
 from dorkos.runtimes.driven import DrivenRuntime
+from dorkos.runtimes.events import ResultStatus
 from dorkos.settings import RuntimeSettings
 
 
@@ -46,6 +47,18 @@ def test_programs_of_the_protocol_are_looked_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(shutil, "which", lambda name: f"/x/{name}" if name == "opencode" else None)
     [acp] = [each for each in catalog(tmp_path).examine() if each.name == "acp"]
     assert "found here: opencode" in acp.detail
+
+
+def test_exit_codes_are_read_from_the_setting() -> None:
+    """Each names a code and what it means; anything else stops the start and says how to write it."""
+    assert read_exit_codes(["75=blocked", "3=completed"]) == {
+        75: ResultStatus.BLOCKED,
+        3: ResultStatus.COMPLETED,
+    }
+    for wrong in ("75", "0=completed", "256=failed", "x=failed", "75=maybe", ""):
+        with pytest.raises(DorkError) as refusal:
+            read_exit_codes([wrong])
+        assert refusal.value.code is ErrorCode.INVALID_SETTING
 
 
 def test_a_file_is_a_runtime_of_its_own(tmp_path: Path) -> None:

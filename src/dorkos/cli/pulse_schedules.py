@@ -64,7 +64,11 @@ Runtime = Annotated[
 ]
 Rights = Annotated[
     str | None,
-    typer.Option(metavar="MODE", help="default, plan, acceptEdits or bypassPermissions; else acceptEdits."),
+    typer.Option(
+        "--permission-mode",
+        metavar="MODE",
+        help="default, plan, acceptEdits or bypassPermissions; else acceptEdits.",
+    ),
 ]
 Directory = Annotated[str | None, typer.Option(metavar="DIR", help="Working directory of the program.")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
@@ -21,7 +21,7 @@ from dorkos.pulse.outcomes import CANCELLED, account_of, outcome_of
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.telling import remark_of, system_context
-from dorkos.runtimes.events import Session, Text
+from dorkos.runtimes.events import ResultStatus, Session, Text
 from dorkos.runtimes.protocol import Exit, Printed, RunSpec, Runtime, StartFailedError, Turn
 from dorkos.runtimes.results import Cancelled, Ending, Report, TimedOut, conclude
 from dorkos.storable import clean_text
@@ -75,6 +75,7 @@ class Execution:
         *,
         store: PulseStore,
         runtime: Runtime,
+        exit_codes: Mapping[int, ResultStatus],
         clock: Clock,
         boundary: Boundary,
         environment: dict[str, str],
@@ -90,6 +91,7 @@ class Execution:
         self.claim = claim
         self._store = store
         self._runtime = runtime
+        self._exit_codes = exit_codes
         self._clock = clock
         self._boundary = boundary
         self._environment = environment
@@ -300,7 +302,7 @@ class Execution:
             case Cause.SHUTDOWN:
                 ending = None
             case _:
-                ending = conclude(ended, report, reports=self._runtime.reports)
+                ending = conclude(ended, report, reports=self._runtime.reports, codes=self._exit_codes)
         outcome = outcome_of(ending) if ending is not None else _STOPPED
         return replace(
             outcome,

@@ -125,6 +125,7 @@ class Executor(Loop):
             claim,
             store=self._store,
             runtime=self._runtimes.named(claim.runtime),
+            exit_codes=self._runtimes.exit_codes,
             clock=self._clock,
             boundary=self._boundary,
             environment=environment,

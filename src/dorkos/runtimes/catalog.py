@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.runtimes.availability import Availability, examine
 from dorkos.runtimes.command import CommandRuntime
 from dorkos.runtimes.driven import DrivenRuntime
+from dorkos.runtimes.events import ResultStatus
 from dorkos.runtimes.protocol import Runtime
 from dorkos.runtimes.scripted import ScriptedRuntime
 from dorkos.settings import RuntimeSettings
@@ -44,16 +45,33 @@ _PROGRAMS: Mapping[AgentRuntime, str] = {
 }
 
 
+def read_exit_codes(written: Sequence[str]) -> dict[int, ResultStatus]:
+    """The setting `runtimes.exitCodes`: `75=blocked` and the like. Raises `invalid_setting`."""
+    found = {}
+    for pair in written:
+        code, _, word = pair.partition("=")
+        if not (code.isascii() and code.isdigit() and 0 < int(code) < 256) or word not in set(ResultStatus):
+            raise DorkError(
+                ErrorCode.INVALID_SETTING,
+                f"runtimes.exitCodes: {pair!r} says nothing about an exit code.",
+                hint=f"Write it as 75=blocked: 1 to 255, and one of {', '.join(ResultStatus)}.",
+            )
+        found[int(code)] = ResultStatus(word)
+    return found
+
+
 class RuntimeCatalog:
     """The runtimes of this server, by name."""
 
     def __init__(self, settings: RuntimeSettings, own: Path) -> None:
-        """Nothing is loaded: a runtime whose library is missing says so when it is used.
+        """Nothing is loaded: a runtime whose library is missing says so when it is used. Raises
+        `invalid_setting` for exit codes that mean nothing.
 
         Each Python file in the folder `own`, which need not exist, is one more runtime, called as the file.
         """
         self.settings = settings
         self._folder = own
+        self.exit_codes = read_exit_codes(settings.exit_codes)
         self.scripted = ScriptedRuntime()
         self._runtimes: dict[str, Runtime] = {
             "command": CommandRuntime(),

@@ -144,7 +144,7 @@ def _told(result: Result, report: Report) -> Ending:
 
 
 def _by_code(code: int, report: Report, codes: Mapping[int, ResultStatus]) -> Ending:
-    meaning = codes.get(code)
+    meaning = codes.get(code) if report.result is None else None
     if meaning is None or meaning is ResultStatus.FAILED:
         return Failed(FailureKind.EXIT_CODE, f"The program exited with code {code}.")
     if meaning is ResultStatus.COMPLETED:
