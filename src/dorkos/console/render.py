@@ -39,12 +39,17 @@ def html(template: str, view: Mapping[str, Any], *, status: int = 200) -> HTMLRe
     return HTMLResponse(body, status_code=status, headers=_HEADERS)
 
 
+def template_folder() -> Path:
+    """Where the templates are."""
+    return Path(__file__).parent / "templates"
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(template_folder()),
         autoescape=True,
         finalize=words.shown,
         undefined=StrictUndefined,
