@@ -58,6 +58,8 @@ from dorkos.server.operations import OPERATIONS
 from dorkos.server.sessions import BrowserSessions
 from dorkos.server.system import SystemService
 from dorkos.settings import LoadedSettings, RelaySettings
+from dorkos.spans import SpanFollower
+from dorkos.telemetry import from_environment
 from dorkos.vocabulary import RunReason, RunState
 from dorkos.workspace.place import Workspace
 from dorkos.workspace.transcripts import transcripts_folder
@@ -129,6 +131,7 @@ class System:
     application: ASGIApp
     http: HttpServer
     readiness: tuple[ReadinessCheck, ...]
+    spans: SpanFollower
 
     async def start(self) -> None:
         """Listen first, then begin to work: a port in use must not have fired a schedule."""
@@ -142,6 +145,7 @@ class System:
         await self.backups.start()
         await self.event_retention.start()
         await self.adapters.start()
+        self.spans.start()
 
     async def stop(self) -> None:
         """Take no new requests, end the runs and mark them, then the rest. Safe after half a start."""
@@ -157,6 +161,7 @@ class System:
             self.backups.stop(),
             self.event_retention.stop(),
         )
+        await self.spans.stop()
         await self.feed.stop()
         try:
             await self.database.write(lambda tx: record_stop(tx, self.node))
@@ -303,4 +308,5 @@ def build(
         application,
         http,
         readiness,
+        SpanFollower(database, feed, lambda: from_environment(os.environ, version=__version__)),
     )

@@ -75,6 +75,14 @@ def new_id() -> str:
     return _factory.new()
 
 
+def ulid_value(text: str) -> int:
+    """The 128 bits of a ULID."""
+    value = 0
+    for character in text:
+        value = value << 5 | _CROCKFORD.index(character)
+    return value
+
+
 def first_id_at(instant: datetime) -> str:
     """What every id that was made before `instant` is smaller than, and none later."""
     return _encode((instant - _EPOCH) // timedelta(milliseconds=1) << _RANDOM_BITS)

@@ -12,6 +12,7 @@ import pytest
 
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database, Transaction
+from dorkos.telemetry import traceparent
 from dorkos.vocabulary import DeliveryStatus, RunReason, RunState
 from tests.relay.post_office import PostOffice, assert_counters_hold, post_office, stored
 
@@ -39,6 +40,7 @@ async def test_a_message_starts_a_run(office: PostOffice) -> None:
     assert request.agent_id == agent.agent_id
     assert (request.prompt, request.chain_id) == ("do it", receipt.message_id)
     assert request.context == {
+        "TRACEPARENT": traceparent(receipt.chain_id, receipt.message_id),
         "DORKOS_MESSAGE_ID": receipt.message_id,
         "DORKOS_MESSAGE_SUBJECT": agent.subject,
         "DORKOS_MESSAGE_FROM": "relay.human.bob",

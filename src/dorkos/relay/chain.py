@@ -104,6 +104,7 @@ def compose(
         ancestors=path_to(parent) if parent else (),
         expires_at=expires_at,
         created_at=now,
+        traceparent=envelope.traceparent,
     )
     return Placed(message, causes, expects_reply=envelope.reply_within is not None)
 

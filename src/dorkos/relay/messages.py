@@ -34,7 +34,6 @@ _INSERT_WITH_MORE = Prepared(
     "idempotency_key",
     "body_hash",
     "claimed_sender",
-    "traceparent",
 )
 _MINE = i.c.message_id == m.c.id
 
@@ -42,14 +41,13 @@ _MINE = i.c.message_id == m.c.id
 def insert(tx: Transaction, message: Message, envelope: Envelope) -> bool:
     """Store a message. False if the sender has just used the key of the envelope for another."""
     values = {name: getattr(message, name) for name in _FIELDS}
-    if envelope.key is None and envelope.origin is None and envelope.traceparent is None:
+    if envelope.key is None and envelope.origin is None:
         tx.run(_INSERT, values)
         return True
     more = {
         "idempotency_key": envelope.key,
         "body_hash": None if envelope.key is None else body_hash_of(envelope),
         "claimed_sender": envelope.origin,
-        "traceparent": envelope.traceparent,
     }
     return bool(tx.run(_INSERT_WITH_MORE, values | more))
 

@@ -54,6 +54,7 @@ class Breaker:
 @dataclass(frozen=True, slots=True)
 class Message:
     """An envelope. `payload` is JSON text as it was sent, None if there was none; `bytes` is its size.
+    `traceparent` is the trace of others that its sender named.
 
     `calls_left` None means that nobody set a limit. `ancestors` are the mailboxes that the chain went through
     before this one, oldest first.
@@ -74,6 +75,7 @@ class Message:
     ancestors: Sequence[str]
     expires_at: datetime | None
     created_at: datetime
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

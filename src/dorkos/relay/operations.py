@@ -34,6 +34,7 @@ async def publish(relay: RelayService, caller: Caller, body: wire.PublishInput) 
         calls=body.budget.call_budget_remaining,
         expires_at=body.budget.expires_at(),
         key=body.idempotency_key,
+        traceparent=body.traceparent,
     )
     return present.receipt(await relay.publish(caller, envelope))
 

@@ -12,6 +12,7 @@ from dorkos.relay.model import Breaker, Delivery, Endpoint, Message, Receipt, St
 from dorkos.relay.payload import shown
 from dorkos.relay.subjects import subject_hash
 from dorkos.settings import RelaySettings
+from dorkos.telemetry import traceparent
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
 
 # The lineage counts these as rejections; that nobody is there, it shows only by `deliveredTo` 0.
@@ -93,6 +94,7 @@ def claimed(value: Delivery) -> wire.ClaimedMessage:
         lease_token=value.lease_token,
         lease_expires_at=iso(value.available_at),
         attempts=value.attempts,
+        traceparent=traceparent(value.message.chain_id, value.message.id),
         message=message(value.message),
     )
 

@@ -24,6 +24,7 @@ from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Message, RunRequest, RunStarter
 from dorkos.relay.payload import prompt_of
 from dorkos.settings import RelaySettings
+from dorkos.telemetry import traceparent
 from dorkos.vocabulary import EndpointConsumer
 
 log = logging.getLogger("dorkos.relay")
@@ -175,6 +176,7 @@ def _context(message: Message) -> dict[str, str]:
     """Environment variables. What the message does not have is left out, never empty."""
     known = {
         "DORKOS_MESSAGE_ID": message.id,
+        "TRACEPARENT": traceparent(message.chain_id, message.id),
         "DORKOS_MESSAGE_SUBJECT": message.subject,
         "DORKOS_MESSAGE_FROM": message.sender,
         "DORKOS_REPLY_TO": message.reply_to or message.sender,

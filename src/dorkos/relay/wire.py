@@ -69,6 +69,15 @@ Key = Annotated[
 ]
 
 
+Traceparent = Annotated[
+    str | None,
+    Field(
+        pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        description="The trace of yours that it belongs to (W3C Trace Context); kept as a link.",
+    ),
+]
+
+
 class BudgetInput(Wire):
     """What the sender allows. It can be less than the settings say; only the operator may ask for more."""
 
@@ -106,6 +115,7 @@ class PublishInput(Wire):
     reply_to: str | None = Field(default=None, description="Where an answer should go.")
     budget: BudgetInput = BudgetInput()
     idempotency_key: Key = None
+    traceparent: Traceparent = None
 
 
 class Recipient(Wire):
@@ -312,12 +322,13 @@ class ClaimInput(Wire):
 
 
 class ClaimedMessage(Wire):
-    """A message that the caller now holds until `leaseExpiresAt`."""
+    """A message that the caller now holds until `leaseExpiresAt`. `traceparent` continues its trace."""
 
     message_id: str
     lease_token: str
     lease_expires_at: str
     attempts: int
+    traceparent: str
     message: MessageView
 
 
