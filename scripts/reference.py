@@ -22,6 +22,7 @@ from dorkos.mesh.manifest_schema import PUBLISHED, schema_text
 from dorkos.operation import NoTool, Operation
 from dorkos.server.mcp.tools import Tool, tools_of
 from dorkos.server.operations import OPERATIONS
+from dorkos.server.paths import OTHER_PATHS
 from dorkos.settings import SETTINGS, Settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -37,6 +38,8 @@ claude mcp add --transport http dorkos http://127.0.0.1:4242/mcp \\
 ```"""
 
 # Typer's own options of the top command.
+# Levels of fields in fields that are told.
+_NESTED_MAX = 3
 _COMPLETION = ("install_completion", "show_completion")
 
 Schema = Mapping[str, Any]
@@ -104,6 +107,12 @@ def api_page() -> str:
         "All addresses stand under `/api`. Every answer is JSON. Send the token as `Authorization: Bearer`; "
         "the scope says which tokens an operation takes, and the operator's token is taken by all.",
         *(f"## {part}\n\n" + "\n\n".join(map(_operation, members)) for part, members in parts.items()),
+        "## Streams, and what is no operation\n\n"
+        + "\n\n".join(
+            _other(path, method, entry)
+            for path, entries in OTHER_PATHS.items()
+            for method, entry in entries.items()
+        ),
     )
 
 
@@ -191,7 +200,7 @@ def main() -> None:
 def _operation(operation: Operation[Any, Any, Any]) -> str:
     model: type[BaseModel] = operation.input
     schema = model.model_json_schema()
-    rows = _fields(schema)
+    rows = _all_fields(schema, schema)
     heading = (
         f"### {operation.name}\n\n`{operation.method} {operation.path}` · {_scope(operation)} · "
         f"answers {operation.status}\n\n{operation.summary}"
@@ -215,25 +224,60 @@ def _tool(tool: Tool) -> str:
     ]
     facts = " · ".join((f"`{tool.operation.name}`", _scope(tool.operation), *marks))
     section = f"## {tool.name}\n\n{facts}\n\n{spec.description}"
-    rows = _fields(tool.takes)
+    rows = _all_fields(tool.takes, tool.takes)
     if not rows:
         return section
     return f"{section}\n\n{_table(('Parameter', 'Required', 'Default', 'Allowed', 'Meaning'), rows)}"
 
 
-def _fields(schema: Schema) -> list[tuple[str, ...]]:
+def _fields(schema: Schema, root: Schema | None = None) -> list[tuple[str, ...]]:
     """The properties of a schema as rows: name, required, default, allowed, meaning."""
+    root = root or schema
     required = schema.get("required", ())
     return [
         (
             f"`{name}`",
             "yes" if name in required else "",
             _code(field["default"]) if field.get("default") is not None else "",
-            _allowed(field, schema),
+            _allowed(field, root),
             field.get("description", ""),
         )
-        for name, field in _properties(schema, schema).items()
+        for name, field in _properties(schema, root).items()
     ]
+
+
+def _all_fields(schema: Schema, root: Schema, prefix: str = "") -> list[tuple[str, ...]]:
+    """The same with the fields of a field below it, as `budget.maxHops`."""
+    rows: list[tuple[str, ...]] = []
+    for name, row in zip(_properties(schema, root), _fields(schema, root), strict=True):
+        rows.append((f"`{prefix}{name}`", *row[1:]))
+        inner = _object_in(_properties(schema, root)[name], root)
+        if inner is not None and prefix.count(".") < _NESTED_MAX:
+            rows += _all_fields(inner, root, f"{prefix}{name}.")
+    return rows
+
+
+def _object_in(field: Schema, root: Schema) -> Schema | None:
+    """The object that a field may be, or that a list of it holds."""
+    for option in (field, *field.get("anyOf", ())):
+        found = _resolve(option, root)
+        found = _resolve(found.get("items", found), root) if found.get("type") == "array" else found
+        if found.get("properties"):
+            return found
+    return None
+
+
+def _other(path: str, method: str, entry: Schema) -> str:
+    """An address that is no operation: a stream, health, the documents themselves."""
+    kinds = [kind for answer in entry["responses"].values() for kind in answer.get("content", ())]
+    facts = [f"`{method.upper()} {path}`", "no token" if entry.get("security") == [] else "a token"]
+    facts += ["Server-Sent Events"] if "text/event-stream" in kinds else []
+    rows = [
+        (f"`{one['name']}`", one["in"], "yes" if one.get("required") else "", one.get("description", ""))
+        for one in entry.get("parameters", ())
+    ]
+    section = f"### {entry['operationId']}\n\n{' · '.join(facts)}\n\n{entry['summary']}"
+    return f"{section}\n\n{_table(('Parameter', 'In', 'Required', 'Meaning'), rows)}" if rows else section
 
 
 def _scope(operation: Operation[Any, Any, Any]) -> str:

@@ -7,6 +7,7 @@ the CLI asks besides, such as a title, comes without tools and is answered by it
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import threading
@@ -17,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL = "claude-sonnet-4-5-20250929"
+# A second call under the id of the first would be taken for the same one.
+_NUMBERS = itertools.count(1)
 INPUT_TOKENS = 12
 OUTPUT_TOKENS = 7
 
@@ -222,7 +225,7 @@ def _pieces(reply: Reply) -> Sequence[str]:
 
 def _block(reply: Reply) -> dict[str, Any]:
     if isinstance(reply, Use):
-        return {"type": "tool_use", "id": "toolu_01", "name": reply.tool, "input": reply.input}
+        return {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": reply.tool, "input": reply.input}
     return {"type": "text", "text": "".join(_pieces(reply))}
 
 

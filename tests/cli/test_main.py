@@ -94,6 +94,15 @@ def test_a_noun_without_a_verb_shows_its_help(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [("--json",), ("--json", "pulse"), ("pulse", "--json"), ("--json", "token"), ("db", "--json")]
+)
+def test_a_noun_without_a_verb_is_one_json_document_where_json_was_asked_for(words: tuple[str, ...]) -> None:
+    """A program reads standard output, in which help would be noise; it learns which verbs there are."""
+    done = call(*words, environment={})
+    assert (done.code, done.json["code"], done.err) == (2, "usage", "")
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("nonsense",),

@@ -11,6 +11,8 @@ import typer
 import typer.core
 import typer.main
 
+from dorkos.errors import DorkError, ErrorCode
+
 
 @dataclass(slots=True)
 class Options:
@@ -119,6 +121,11 @@ class Noun(typer.core.TyperGroup):
         """The settings are those of Typer, which makes the group."""
         super().__init__(params=_plain([*params, *_HIDDEN]), **settings)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer does, but with --json a noun without a verb is answered by JSON, not by the help."""
+        _refuse_silence(self, ctx, args)
+        return super().parse_args(ctx, args)
+
 
 class Top(typer.core.TyperGroup):
     """The `dorkos` command itself."""
@@ -126,3 +133,20 @@ class Top(typer.core.TyperGroup):
     def __init__(self, *, params: Sequence[Any], **settings: Any) -> None:
         """The settings are those of Typer, which makes the group."""
         super().__init__(params=_plain(params), **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer does; see `Noun`."""
+        _refuse_silence(self, ctx, [word for word in args if word != "--json"])
+        return super().parse_args(ctx, args)
+
+
+def _refuse_silence(group: typer.core.TyperGroup, ctx: Any, args: list[str]) -> None:
+    if args or not group.no_args_is_help or not options_of(ctx).json:
+        return
+    commands = group.list_commands(ctx)
+    raise DorkError(
+        ErrorCode.USAGE,
+        f"{ctx.command_path} needs a command.",
+        hint=f"One of {', '.join(commands)}; `{ctx.command_path} --help` says what each does.",
+        details={"commands": commands},
+    )
