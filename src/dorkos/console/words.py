@@ -40,7 +40,7 @@ STATE_TONES = {
         ("blocked", "pending_approval", "unreachable", "hold", "drain", "stale", "skipped", "half_open"),
         "warn",
     ),
-    **dict.fromkeys(("queued", "pending", "coalesced"), "wait"),
+    **dict.fromkeys(("queued", "pending", "coalesced", "sent"), "wait"),
 }
 
 

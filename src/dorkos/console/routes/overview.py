@@ -13,7 +13,7 @@ _FAILURES = 6
 
 async def overview(visit: Visit) -> Shown:
     """What ran, what did not, what is next, and what waits on a person."""
-    status, seen, failures, agents, waiting, attention, missed = await asyncio.gather(
+    status, seen, failures, agents, waiting, attention, missed, carried = await asyncio.gather(
         visit.ask("status"),
         visit.ask("pulse.timeline", hoursBack=24, hoursAhead=24, lanes=_LANES),
         visit.ask("pulse.runs.list", status="failed", limit=_FAILURES),
@@ -21,6 +21,7 @@ async def overview(visit: Visit) -> Shown:
         visit.ask("pulse.approvals.list", status="pending", limit=5),
         visit.ask("pulse.schedules.list", status="needs_attention"),
         visit.ask("pulse.missed", limit=500),
+        visit.ask("relay.delivery_metrics"),
     )
     names = {lane["scheduleId"]: lane["name"] for lane in seen["lanes"]}
     view = {
@@ -30,6 +31,7 @@ async def overview(visit: Visit) -> Shown:
         "failures": failures,
         "names": {**{each["scheduleId"]: each["scheduleName"] for each in missed["missed"]}, **names},
         "agents": agents,
+        "carried": carried,
         "approvals": waiting,
         "attention": attention,
         "missed": sum(each["count"] for each in missed["missed"]),
