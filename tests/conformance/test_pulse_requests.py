@@ -275,6 +275,7 @@ async def test_a_prompt_that_cannot_be_a_message_ends_its_run_and_no_other(syste
     assert (sent.obstacle, sent.asked) == (None, True)
 
 
+@pytest.mark.timeout(300)
 async def test_a_reply_is_noticed_when_it_is_stored(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only when somebody looks by the clock."""
     monkeypatch.setattr("dorkos.pulse.answers._INTERVAL_S", 3600.0)
@@ -284,10 +285,12 @@ async def test_a_reply_is_noticed_when_it_is_stored(system: System, monkeypatch:
         head = system.feed.head
         made = await scheduled(system, max_runtime=None)
         run_id = await system.pulse.store.trigger_run(made.id, actor=OPERATOR.subject)
-        (delivery,) = (await system.relay.claim(ADA, ADA.subject, limit=1, wait_ms=30_000)).deliveries
+        while not (taken := await system.relay.claim(ADA, ADA.subject, limit=1, wait_ms=30_000)).deliveries:
+            pass
+        (delivery,) = taken.deliveries
         envelope = Envelope(new_id(), ADA.subject, payload='"now"')
         await system.relay.conversations.reply(ADA, delivery.message.id, envelope)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(240):
             async for event in system.feed.watch(head):
                 if (event.kind, event.entity_id) == ("pulse.run.finished", run_id):
                     break
