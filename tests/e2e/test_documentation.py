@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dorkos.testing import empty_postgres
 from tests.db.legacy.relay_kit import FIXTURES
 from tests.server_process import ServerProcess
@@ -83,6 +85,7 @@ def test_getting_started_works_as_written(tmp_path: Path) -> None:
         run_all(lines, folder, server.environment)
 
 
+@pytest.mark.timeout(300)
 def test_the_page_on_relay_works_as_written(tmp_path: Path) -> None:
     """Every command of the page succeeds, in order, on a fresh server."""
     lines = commands("relay.md")
