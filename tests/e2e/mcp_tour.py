@@ -14,7 +14,8 @@ from dorkos.server.operations import OPERATIONS
 
 TOOLS = tools_of(OPERATIONS)
 # What only a running server does, and what needs it to have been done.
-LIVE = frozenset({"trigger_schedule", "get_run", "get_run_output", "cancel_run", "mesh_ping"})
+_ANSWERS = {"relay_request", "relay_await_reply", "relay_reply"}
+LIVE = frozenset({"trigger_schedule", "get_run", "get_run_output", "cancel_run", "mesh_ping", *_ANSWERS})
 
 _MAILBOX = "relay.human.kim"
 _WAITS = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
@@ -54,7 +55,7 @@ class Tour:
         listed = await self._client.list_tools()
         assert {tool.name for tool in listed.tools} == set(TOOLS)
         await self._system()
-        await self._relay()
+        await self._relay(live=live)
         await self._mesh(live=live)
         await self._pulse(live=live)
         expected = set(TOOLS) if live else set(TOOLS) - LIVE
@@ -70,7 +71,7 @@ class Tour:
         assert (await self.call("get_fleet"))["mode"] == "running"
         assert (await self.call("whoami"))["kind"] == "operator"
 
-    async def _relay(self) -> None:
+    async def _relay(self, *, live: bool) -> None:
         opened = await self.call("relay_register_endpoint", subject=_MAILBOX, description="Kim reads it")
         assert (opened["endpoint"]["subject"], opened["note"]) == (_MAILBOX, "Kim reads it")
         endpoints = await self.call("relay_list_endpoints")
@@ -107,8 +108,41 @@ class Tour:
             True,
             None,
         )
+        await self._looking(ids)
+        await self._adapters()
+        if live:
+            await self._conversation()
+        else:
+            assert await self.refusal("relay_request", subject=_MAILBOX) == "not_running"
         assert (await self.call("relay_unregister_endpoint", subject=_MAILBOX))["success"]
         assert await self.refusal("relay_claim", subject=_MAILBOX) == "endpoint_not_found"
+
+    async def _looking(self, ids: list[str]) -> None:
+        trace = await self.call("relay_get_trace", messageId=ids[0])
+        assert trace["spans"][0]["messageId"] == ids[0]
+        metrics = await self.call("relay_get_metrics")
+        counts = [metrics[f"{state}Count"] for state in ("pending", "delivered", "failed", "deadLettered")]
+        assert (metrics["totalMessages"], counts) == (4, [2, 1, 1, 1])
+        # What was just sent is found once it is indexed; that it is found at all is shown elsewhere.
+        assert isinstance((await self.call("relay_search", q="number"))["messages"], list)
+
+    async def _adapters(self) -> None:
+        assert (await self.call("relay_list_adapters"))["count"] == 0
+        assert (await self.call("relay_reload_adapters"))["adapterCount"] == 0
+        for name in ("relay_enable_adapter", "relay_disable_adapter"):
+            assert await self.refusal(name, id="none") == "adapter_not_found"
+            self.called.add(name)
+
+    async def _conversation(self) -> None:
+        asked = await self.call("relay_request", subject=_MAILBOX, payload="Which one?")
+        assert asked["state"] == "pending"
+        *_, taken = (await self.call("relay_claim", subject=_MAILBOX, limit=10))["deliveries"]
+        assert taken["messageId"] == asked["requestId"]
+        assert (await self.call("relay_reply", id=taken["messageId"], payload="That one."))[
+            "deliveredTo"
+        ] == 1
+        found = await self.call("relay_await_reply", id=asked["requestId"], waitMs=10_000)
+        assert (found["state"], found["reply"]["payload"]) == ("replied", "That one.")
 
     async def _mesh(self, *, live: bool) -> None:
         project = self._folder / "scout"
