@@ -47,8 +47,9 @@ class Console:
         return window
 
 
-# Not for the whole session: while it lives, no other test of this process could run a loop of its own.
-@pytest.fixture(scope="package")
+# Not for the whole session: while it lives, no other test of this process could run a loop of its own. Nor
+# by package, which means the session where a folder has no __init__.py.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser, started once."""
     expect.set_options(
@@ -60,7 +61,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, dict[str, str]]]:
     """A server with a day behind it, and some ids of what is there."""
     folder: Path = tmp_path_factory.mktemp("lived")
@@ -73,7 +74,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerP
         yield server, ids
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def console(chromium: Browser, lived_in: tuple[ServerProcess, dict[str, str]]) -> Iterator[Console]:
     """The browser, logged in there."""
     server, ids = lived_in

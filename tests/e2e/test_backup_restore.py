@@ -75,7 +75,8 @@ def _contents(path: Path) -> dict[str, list[Any]]:
             if not name.startswith("sqlite_")
         ]
         rows = {
-            name: connection.execute(f'SELECT * FROM "{name}" ORDER BY 1, 2').fetchall() for name in tables
+            name: sorted(connection.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
+            for name in tables
         }
     rows["system_state"] = [row for row in rows["system_state"] if row[0] not in _NEW_EACH_TIME]
     rows["events"] = [row for row in rows["events"] if row[1] != "system.database.restored"]

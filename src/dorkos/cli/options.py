@@ -141,7 +141,8 @@ class Top(typer.core.TyperGroup):
 
 
 def _refuse_silence(group: typer.core.TyperGroup, ctx: Any, args: list[str]) -> None:
-    if args or not group.no_args_is_help or not options_of(ctx).json:
+    # A shell that asks what could come next reads the words without anybody's options.
+    if args or not group.no_args_is_help or ctx.resilient_parsing or not options_of(ctx).json:
         return
     commands = group.list_commands(ctx)
     raise DorkError(

@@ -25,7 +25,7 @@ from dorkos.db.faults import no_schema
 from dorkos.db.filesystem import refuse_network_filesystem
 from dorkos.db.ledger import MIGRATIONS, LedgerEntry, Revision, ledger_table, pending, revisions
 from dorkos.db.marks import MARKS, refuse_unfinished
-from dorkos.db.probe import SqliteState, fingerprint, probe_sqlite
+from dorkos.db.probe import DERIVED, SqliteState, fingerprint, probe_sqlite
 from dorkos.db.restoring import refuse_unfinished_restore
 from dorkos.db.schema.system import system_state
 from dorkos.db.schema.tables import metadata
@@ -300,5 +300,9 @@ def _fingerprint(connection: sa.Connection) -> str:
     if connection.dialect.name == "sqlite":
         raw = connection.connection.dbapi_connection
         return fingerprint(raw)  # type: ignore[arg-type]  # SQLAlchemy knows it by a narrower protocol.
-    facts = sorted((table, sorted(facts.items())) for table, facts in catalogue(connection).items())
+    facts = sorted(
+        (table, sorted(facts.items()))
+        for table, facts in catalogue(connection).items()
+        if not table.startswith(DERIVED)
+    )
     return hashlib.sha256(repr(facts).encode()).hexdigest()
