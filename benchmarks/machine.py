@@ -26,5 +26,13 @@ def description() -> dict[str, object]:
         "python": platform.python_version(),
         "sqlite": version_text(sqlite_version()),
         "dorkos": __version__,
-        "peers": {name: importlib.metadata.version(name) for name in _PEERS},
+        "peers": {name: _version(name) for name in _PEERS},
     }
+
+
+def _version(name: str) -> str | None:
+    """Its version; None where it is not installed, since not everything is measured beside others."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
