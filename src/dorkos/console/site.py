@@ -57,14 +57,17 @@ def add_console(app: Starlette, desk: Desk, sessions: BrowserSessions) -> None:
     app.add_route(LOGIN_PATH, login.login_endpoint(sessions))
     app.add_route("/logout", login.logout_endpoint(sessions), methods=["POST"])
     for method, path, handler in (entry for group in _GROUPS for entry in group):
-        app.add_route(path, _endpoint(handler, desk), methods=[method])
+        app.add_route(path, page_endpoint(handler, desk), methods=[method])
 
 
-def _endpoint(handler: Handler, desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+def page_endpoint(handler: Handler, desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of one page: a GET shows it, a POST changes something and says where to go on."""
+
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
         caller.require(Scope.OBSERVE)
         visit = Visit(
+            cursor=str(desk.feed.head),
             request=request,
             desk=desk,
             caller=caller,
@@ -90,12 +93,11 @@ async def respond(visit: Visit, shown: Shown) -> Response:
 
 async def _frame(visit: Visit, page: Page) -> dict[str, object]:
     """What stands on every page around its own part."""
-    cursor = str(visit.desk.feed.head)
     waiting = await visit.ask("pulse.approvals.list", status=ApprovalStatus.PENDING.value, limit=100)
     return {
         "title": page.title,
         "times": visit.times,
-        "cursor": cursor,
+        "cursor": visit.cursor,
         "here": visit.here,
         "section": visit.request.scope["path"].split("/")[1],
         "fleet": await visit.ask("fleet.show"),

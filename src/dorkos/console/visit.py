@@ -18,7 +18,11 @@ from dorkos.identity.sessions import form_secret
 
 @dataclass(frozen=True)
 class Visit:
-    """One request for a page. `form` is what it sent, empty for a page that is only looked at."""
+    """One request for a page. `form` is what it sent, empty for a page that is only looked at.
+
+    `cursor` is the newest event from before anything was read for the page. Taken any later, an event that
+    fell between would count as shown, and the page would keep the older state for good.
+    """
 
     request: Request
     desk: Desk
@@ -27,6 +31,7 @@ class Visit:
     query: Mapping[str, str]
     form: Mapping[str, str]
     times: Times
+    cursor: str
 
     async def ask(self, name: str, **given: object) -> Any:
         """The answer of an operation; what is None is left out. Input is named as on the wire."""

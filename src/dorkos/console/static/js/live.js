@@ -2,6 +2,7 @@
 // what did not change is not touched, so nothing flickers, and focus, selection and scroll stay.
 (() => {
   const SOONEST_MS = 400;
+  const LATER_MS = 3000; // After a page that did not come: it may be the last event for hours.
   const body = document.body;
   const word = document.getElementById("live-state");
   const WORDS = { live: "live", connecting: "connecting", lost: "reconnecting", out: "logged out", off: "not live" };
@@ -42,19 +43,21 @@
       return;
     }
     loading = true;
+    let wait = SOONEST_MS;
     try {
       await refresh(found);
     } catch {
-      topics.forEach((topic) => dirty.add(topic)); // The stream's end says the same; the next event repeats it.
+      topics.forEach((topic) => dirty.add(topic));
+      wait = LATER_MS;
     }
     loading = false;
-    if (dirty.size && !timer) timer = setTimeout(load, SOONEST_MS);
+    if (dirty.size && !timer) timer = setTimeout(load, wait);
   }
 
   async function refresh(found) {
     const answer = await fetch(location.href, { headers: { Accept: "text/html", "HX-Request": "true" } });
-    if (answer.status === 401) return location.reload();
-    if (!answer.ok) return;
+    if (answer.status === 401 || answer.status === 404) return location.reload(); // Logged out, or it is gone.
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`); // Asked for again below.
     const text = await answer.text();
     const fresh = new DOMParser().parseFromString(text, "text/html");
     const next = fresh.body.dataset.cursor;
