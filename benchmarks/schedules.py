@@ -29,7 +29,8 @@ from dorkos.pulse.store import PulseStore
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.serving import set_modules_aside
-from dorkos.settings import RuntimeSettings, SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
+from dorkos.setting_groups.runtimes import RuntimeSettings
 from dorkos.testing import ENGINES, EngineName, create_test_db
 from dorkos.vocabulary import RunReason, RunState
 

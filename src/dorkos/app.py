@@ -57,7 +57,8 @@ from dorkos.server.http import HttpServer
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.sessions import BrowserSessions
 from dorkos.server.system import SystemService
-from dorkos.settings import LoadedSettings, RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
+from dorkos.settings import LoadedSettings
 from dorkos.spans import SpanFollower
 from dorkos.telemetry import from_environment
 from dorkos.vocabulary import RunReason, RunState

@@ -24,7 +24,7 @@ from dorkos.fleet import read
 from dorkos.lifecycle import Loop, Signal
 from dorkos.maintenance import take_lease
 from dorkos.node import Node
-from dorkos.settings import EventsSettings
+from dorkos.setting_groups.events import EventsSettings
 
 log = logging.getLogger("dorkos.events")
 

@@ -20,7 +20,8 @@ from dorkos.mesh.statement import Statement
 from dorkos.node import this_node
 from dorkos.pulse.model import Claim, Offer, Outcome
 from dorkos.relay.model import Envelope, LetterFilter, Receipt, StoredMessage
-from dorkos.settings import ServerSettings, Settings, given
+from dorkos.setting_groups.server import ServerSettings
+from dorkos.settings import Settings, given
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome, RunReason, RunState, Scope
 from tests.mesh.fleet import ACTOR, make_project
 

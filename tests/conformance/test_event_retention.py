@@ -15,7 +15,7 @@ from dorkos.event_retention import EventRetention
 from dorkos.events import AUDIT_KINDS, EVENT_KINDS, pruned_to
 from dorkos.fleet import change
 from dorkos.maintenance import take_lease
-from dorkos.settings import EventsSettings
+from dorkos.setting_groups.events import EventsSettings
 from dorkos.vocabulary import FleetMode
 from tests.pulse.workshop import a_node
 

@@ -11,7 +11,7 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.mesh.discovery import Limits
 from dorkos.mesh.model import Progress, SearchEnd, Truncation
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from tests.mesh.fleet import A_ULID, Fleet, make_fleet, make_project
 
 SCOUT = {"id": A_ULID, "name": "Scout", "runtime": "codex"}

@@ -28,7 +28,9 @@ from dorkos.mesh.topology import EVERYBODY, Viewer
 from dorkos.node import Heartbeat, Node, record_start, record_stop
 from dorkos.pulse.model import Offer
 from dorkos.relay.model import Envelope
-from dorkos.settings import MeshSettings, ServerSettings, Settings, given
+from dorkos.setting_groups.mesh import MeshSettings
+from dorkos.setting_groups.server import ServerSettings
+from dorkos.settings import Settings, given
 from dorkos.vocabulary import AgentStatus
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
 

@@ -23,7 +23,7 @@ from dorkos.mesh.manifest import ResponseMode, hash_of
 from dorkos.mesh.manifest_file import manifest_path
 from dorkos.mesh.model import Agent
 from dorkos.mesh.reconcile import Reconciled
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentRuntime, AgentStatus, EndpointConsumer
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
 

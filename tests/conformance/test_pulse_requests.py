@@ -20,7 +20,10 @@ from dorkos.ids import new_id
 from dorkos.pulse.model import Claim, Offer, Run, Schedule, ScheduleDraft
 from dorkos.relay import payload
 from dorkos.relay.model import Envelope, LetterFilter
-from dorkos.settings import RelaySettings, SchedulerSettings, ServerSettings, Settings, given
+from dorkos.setting_groups.pulse import SchedulerSettings
+from dorkos.setting_groups.relay import RelaySettings
+from dorkos.setting_groups.server import ServerSettings
+from dorkos.settings import Settings, given
 from dorkos.vocabulary import (
     DeadLetterReason,
     DeliveryStatus,

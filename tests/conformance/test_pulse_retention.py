@@ -16,7 +16,7 @@ from dorkos.fleet import change
 from dorkos.ids import new_id
 from dorkos.pulse.model import Claim, Outcome, OutputChunk, Schedule
 from dorkos.pulse.retention import Removed, Retention
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 from dorkos.vocabulary import FleetMode, OutputStream, OverlapPolicy, RunReason, RunState
 from tests.pulse.workshop import ACTOR, Request, Workshop, a_node, hours, workshop
 

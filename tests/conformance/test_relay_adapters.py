@@ -18,7 +18,7 @@ from dorkos.relay.adapters.mailbox_import import OldMail
 from dorkos.relay.adapters.model import NotNow, Sent, Unknown
 from dorkos.relay.adapters.outbox import LEASE, Outbox
 from dorkos.relay.adapters.runner import AdapterRunner
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import AdapterMarkKind, AdapterState, DeliveryStatus, RunState
 from tests.relay.adapters.bench import SECRET, Bench, bench

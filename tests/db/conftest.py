@@ -15,6 +15,7 @@ from dorkos.clock import ManualClock
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.ledger import MIGRATIONS, revisions
 from dorkos.db.migrate import MigrationReport, Plan, migrate_sqlite
+from dorkos.db.schema.tables import metadata
 
 
 class Bench:
@@ -78,3 +79,12 @@ class Bench:
 def bench(tmp_path: Path, clock: ManualClock) -> Bench:
     """A data directory without a database, and all migrations."""
     return Bench(tmp_path, clock)
+
+
+@pytest.fixture
+def filled(bench: Bench) -> Bench:
+    """A database at the newest migration, with a row of its own."""
+    bench.migrate(declared=metadata)
+    with bench.raw() as connection:
+        connection.execute("INSERT INTO system_state VALUES ('before', 'x')")
+    return bench

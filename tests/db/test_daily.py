@@ -22,7 +22,7 @@ from dorkos.db.schema.system import events, system_state
 from dorkos.db.schema.tables import metadata
 from dorkos.db.sqlite import SqliteDatabase
 from dorkos.db.verify import verify_sqlite
-from dorkos.settings import BackupSettings
+from dorkos.setting_groups.database import BackupSettings
 from dorkos.testing import create_test_db
 from tests.db.conftest import Bench
 from tests.db.room import largest_file

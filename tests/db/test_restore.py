@@ -5,27 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from dorkos.clock import iso
-from dorkos.db import filesystem
-from dorkos.db.backup import back_up_sqlite
 from dorkos.db.engine import sqlite_driver
 from dorkos.db.ledger import revisions
-from dorkos.db.migrate import Plan, migrate_sqlite
 from dorkos.db.rehearse import rehearse
-from dorkos.db.replace import Checkpoint, finish_replacement, no_checkpoint
-from dorkos.db.restore import Restore, prepared_restore
 from dorkos.db.schema.system import tokens
 from dorkos.db.schema.tables import metadata
 from dorkos.db.sqlite import SqliteDatabase
@@ -40,61 +32,22 @@ from dorkos.node import process_started_at
 from dorkos.pulse.rescue import Rescue
 from dorkos.vocabulary import RunReason, RunState, Scope
 from tests.db.conftest import Bench
+from tests.db.restoring import (
+    NEWER,
+    back_up,
+    damage_page,
+    execute,
+    foreign,
+    leave_rows_in_the_log,
+    lineage,
+    mine,
+    prepared,
+    refusal,
+    remember,
+    restore,
+)
 from tests.db.room import largest_file
 from tests.pulse.workshop import Workshop, a_node, python, workshop
-
-LEGACY = Path(__file__).parents[1] / "fixtures" / "legacy"
-
-
-def back_up(bench: Bench, to: Path | None = None) -> Path:
-    """A backup of the bench's database."""
-    return back_up_sqlite(bench.path, backups=bench.backups, to=to, now=bench.clock.now()).path
-
-
-@contextmanager
-def prepared(bench: Bench, file: Path) -> Iterator[Restore]:
-    """A restore that is ready, as the command prepares it."""
-    finish_replacement(bench.path)
-    with prepared_restore(
-        file, bench.path, backups=bench.backups, clock=bench.clock, say=lambda _: None
-    ) as ready:
-        yield ready
-
-
-def restore(bench: Bench, file: Path, checkpoint: Checkpoint = no_checkpoint) -> Path | None:
-    """Restore the file; returns where the old database is kept."""
-    with prepared(bench, file) as ready:
-        return ready.carry_out(checkpoint=checkpoint)
-
-
-def refusal(bench: Bench, file: Path) -> DorkError:
-    """Why the restore is refused."""
-    with pytest.raises(DorkError) as refused:
-        restore(bench, file)
-    return refused.value
-
-
-def remember(bench: Bench, key: str, value: str = "x") -> None:
-    """A row that tells one state of the database from another."""
-    with bench.raw() as connection:
-        connection.execute("INSERT INTO system_state VALUES (?, ?)", (key, value))
-
-
-def mine(path: Path) -> set[str]:
-    """The keys that tests put there; `path` is read without a trace."""
-    connection = sqlite_driver().connect(f"file:{path}?immutable=1", uri=True)
-    try:
-        return {key for (key,) in connection.execute("SELECT key FROM system_state WHERE value = 'x'")}
-    finally:
-        connection.close()
-
-
-@pytest.fixture
-def filled(bench: Bench) -> Bench:
-    """A database at the newest migration, with a row of its own."""
-    bench.migrate(declared=metadata)
-    remember(bench, "before")
-    return bench
 
 
 def test_the_database_is_that_of_the_backup(filled: Bench) -> None:
@@ -128,17 +81,6 @@ def test_what_is_replaced_is_kept_as_a_verified_copy(filled: Bench) -> None:
     assert verify_sqlite(kept) == []
     restore(filled, kept)
     assert mine(filled.path) == {"before", "since"}
-
-
-def leave_rows_in_the_log(bench: Bench, key: str) -> None:
-    """A row that is committed, and in the log alone: as a killed server leaves it."""
-    with bench.raw() as connection:
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("INSERT INTO system_state VALUES (?, 'x')", (key,))
-        copies = {path: path.read_bytes() for path in bench.home.glob("dork.db*") if path.suffix != ".db-shm"}
-    for path, content in copies.items():
-        path.write_bytes(content)
-    assert bench.path.with_name("dork.db-wal").stat().st_size > 0
 
 
 def test_two_in_one_second_keep_two(filled: Bench) -> None:
@@ -299,7 +241,7 @@ def test_a_write_that_was_half_done_is_taken_back(filled: Bench, tmp_path: Path)
     connection.execute("PRAGMA cache_spill = 1")
     connection.execute("PRAGMA cache_size = 1")
     connection.execute("BEGIN")
-    connection.execute(_NEWER)
+    connection.execute(NEWER)
     connection.executemany(
         "INSERT INTO system_state VALUES (?, ?)", [(f"half {n}", "x" * 3000) for n in range(200)]
     )
@@ -357,174 +299,6 @@ def test_a_backup_that_changes_under_the_reader_is_refused(filled: Bench, tmp_pa
     assert refused.value.code is ErrorCode.DATABASE_BUSY
 
 
-@pytest.mark.parametrize("wrong", ["a reference", "pages", "an index"])
-def test_an_older_backup_is_checked_before_it_is_migrated(filled: Bench, tmp_path: Path, wrong: str) -> None:
-    """A migration would fail on it with a message about itself, or rebuild the table and hide the damage."""
-    (tmp_path / "old").mkdir()
-    old = Bench(tmp_path / "old", filled.clock)
-    old.copy_revisions(4)
-    old.migrate()
-    file = back_up(old)
-    if wrong == "pages":
-        _damage_page(file)
-    elif wrong == "a reference":
-        _execute(file, "PRAGMA foreign_keys = OFF", _DANGLING)
-    else:
-        _execute(file, *_WRONG_INDEX)
-    before = filled.files()
-    refused = refusal(filled, file)
-    assert refused.code is ErrorCode.DATABASE_CORRUPT
-    assert str(file) in refused.message
-    assert filled.files() == before
-
-
-def _damage_page(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[3 * 4096 : 8 * 4096] = secrets.token_bytes(5 * 4096)
-    path.write_bytes(data)
-
-
-def _execute(path: Path, *statements: str) -> None:
-    connection = sqlite_driver().connect(str(path), isolation_level=None)
-    for statement in statements:
-        connection.execute(statement)
-    connection.close()
-
-
-def _foreign(path: Path) -> None:
-    path.unlink()
-    _execute(path, "CREATE TABLE notes (text)", "INSERT INTO notes VALUES ('mine')")
-
-
-def _folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def _newborn(path: Path) -> None:
-    path.unlink()
-    _execute(path, "CREATE TABLE t (a)", "DROP TABLE t")
-
-
-def _lineage(name: str) -> Callable[[Path], object]:
-    return lambda path: shutil.copyfile(LEGACY / name / "dork.db", path)
-
-
-_NEWER = "INSERT INTO schema_ledger VALUES ('9999_far', 'c', '2030-01-01T00:00:00.000Z', '9.9.9', 1)"
-_DANGLING = (
-    "INSERT INTO pulse_run_output (run_id, seq, stream, at, text) "
-    "VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 1, 'stdout', '2026-01-01T00:00:00.000Z', 'x')"
-)
-_DENIAL = (
-    "INSERT INTO agent_denials (id, path, denier, created_at) "
-    "VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', '/srv/x', 'ada', '2026-01-01T00:00:00.000Z')"
-)
-_WRONG_INDEX = (
-    "CREATE INDEX mine ON agent_denials (path)",
-    _DENIAL,
-    "PRAGMA writable_schema = ON",
-    "UPDATE sqlite_schema SET sql = 'CREATE INDEX mine ON agent_denials (denier)' WHERE name = 'mine'",
-)
-BAD: dict[str, tuple[Callable[[Path], object], ErrorCode, str]] = {
-    "missing": (Path.unlink, ErrorCode.NOT_FOUND, "no file"),
-    "folder": (_folder, ErrorCode.VALIDATION_FAILED, "not a file"),
-    "empty": (lambda path: os.truncate(path, 0), ErrorCode.DATABASE_CORRUPT, "is empty"),
-    "only a header": (lambda path: os.truncate(path, 50), ErrorCode.DATABASE_CORRUPT, "SQLite"),
-    "half": (lambda path: os.truncate(path, 40 * 4096), ErrorCode.DATABASE_CORRUPT, ""),
-    "cut within a page": (
-        lambda path: os.truncate(path, path.stat().st_size - 100),
-        ErrorCode.DATABASE_CORRUPT,
-        "",
-    ),
-    "damaged pages": (_damage_page, ErrorCode.DATABASE_CORRUPT, ""),
-    "text": (lambda path: path.write_text("a note\n" * 100), ErrorCode.DATABASE_CORRUPT, "SQLite"),
-    "other program": (_foreign, ErrorCode.DATABASE_FOREIGN, "another program"),
-    "lineage": (_lineage("home-node-0004"), ErrorCode.DATABASE_LINEAGE, "Node"),
-    "older lineage": (_lineage("home-node-0002"), ErrorCode.DATABASE_LINEAGE, "Node"),
-    "newer": (lambda path: _execute(path, _NEWER), ErrorCode.DATABASE_NEWER, "9.9.9"),
-    "edited migration": (
-        lambda path: _execute(path, "UPDATE schema_ledger SET checksum = 'x' WHERE id = '0000_initial'"),
-        ErrorCode.MIGRATION_CHANGED,
-        "0000_initial",
-    ),
-    "broken reference": (
-        lambda path: _execute(path, "PRAGMA foreign_keys = OFF", _DANGLING),
-        ErrorCode.DATABASE_CORRUPT,
-        "pulse_run_output",
-    ),
-    "other tables": (
-        lambda path: _execute(path, "ALTER TABLE agents ADD COLUMN mood TEXT"),
-        ErrorCode.DATABASE_DRIFT,
-        "mood",
-    ),
-    "half an import": (
-        lambda path: _execute(path, "INSERT INTO system_state VALUES ('import', '{}')"),
-        ErrorCode.MOVE_UNFINISHED,
-        "not finished",
-    ),
-    "a database of ours without tables": (
-        _newborn,
-        ErrorCode.DATABASE_FOREIGN,
-        "no database",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_sound_backup_is_refused_and_nothing_is_changed(
-    filled: Bench, tmp_path: Path, kind: str
-) -> None:
-    """Each is told by the name of its file and its code; every byte of the data directory stays."""
-    spoil, code, words = BAD[kind]
-    file = back_up(filled, tmp_path / "bäckup 1.db")
-    spoil(file)
-    before, was = filled.files(), file.read_bytes() if file.is_file() else None
-    refused = refusal(filled, file)
-    assert refused.code is code
-    assert words in refused.message
-    assert str(file) in refused.message
-    assert ".restoring" not in refused.message
-    assert filled.files() == before
-    assert (file.read_bytes() if file.is_file() else None) == was
-    assert [path.name for path in tmp_path.glob("bäckup*")] == ([] if kind == "missing" else [file.name])
-
-
-def test_a_network_file_system_is_told_of_the_database_not_of_the_backup(
-    filled: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The backup lies on a local disk, and another would be refused as well."""
-    file = back_up(filled, tmp_path / "good.db")
-    table = tmp_path / "mountinfo"
-    table.write_text(
-        "1 0 0:1 / / rw - ext4 /dev/x rw\n"
-        f"2 1 0:2 / {str(filled.home).replace(' ', chr(92) + '040')} rw - nfs4 srv:/x rw\n",
-        encoding="utf-8",
-    )
-    monkeypatch.setattr(filesystem, "MOUNT_TABLE", table)
-    refused = refusal(filled, file)
-    assert refused.code is ErrorCode.NETWORK_FILESYSTEM
-    assert str(filled.path) in refused.message
-    assert str(file) not in refused.message
-
-
-def test_a_link_to_nothing_gets_no_database(filled: Bench, tmp_path: Path) -> None:
-    """The disk that it lies on may just not be mounted."""
-    file = back_up(filled, tmp_path / "good.db")
-    filled.path.unlink()
-    filled.path.symlink_to(tmp_path / "disk.db")
-    assert refusal(filled, file).code is ErrorCode.DATABASE_UNREACHABLE
-    assert not (tmp_path / "disk.db").exists()
-
-
-def test_the_database_itself_is_no_backup(filled: Bench, tmp_path: Path) -> None:
-    """Not by another name either."""
-    (tmp_path / "link.db").symlink_to(filled.path)
-    before = filled.files()
-    for file in (filled.path, tmp_path / "link.db"):
-        assert refusal(filled, file).code is ErrorCode.VALIDATION_FAILED
-    assert filled.files() == before
-
-
 def test_without_a_database_there_is_nothing_to_keep(filled: Bench) -> None:
     """Whether none is there, or an empty file, with empty side files or not."""
     file = back_up(filled)
@@ -545,11 +319,11 @@ def _leave(bench: Bench, contents: dict[str, bytes]) -> None:
 
 
 UNREADABLE: dict[str, Callable[[Bench], object]] = {
-    "damaged pages": lambda bench: _damage_page(bench.path),
+    "damaged pages": lambda bench: damage_page(bench.path),
     "text": lambda bench: bench.path.write_text("not a database at all\n" * 20),
     "truncated": lambda bench: os.truncate(bench.path, 40 * 4096),
-    "other program": lambda bench: _foreign(bench.path),
-    "lineage": lambda bench: _lineage("home-node-0004")(bench.path),
+    "other program": lambda bench: foreign(bench.path),
+    "lineage": lambda bench: lineage("home-node-0004")(bench.path),
     "empty beside a log": lambda bench: _leave(bench, {"": b"", "-wal": b"log" * 1000}),
     "only a log": lambda bench: _leave(bench, {"-wal": b"log" * 1000}),
     "damaged, with side files": lambda bench: _leave(
@@ -577,7 +351,7 @@ def test_what_cannot_be_read_is_kept_byte_for_byte(filled: Bench, tmp_path: Path
 def test_a_newer_database_is_kept_and_an_older_backup_restored(filled: Bench) -> None:
     """The way back after an upgrade that went wrong."""
     file = back_up(filled)
-    _execute(filled.path, _NEWER)
+    execute(filled.path, NEWER)
     kept = restore(filled, file)
     assert kept is not None
     assert kept.name == "replaced-20260301T090000Z-9999_far.db"
@@ -644,21 +418,11 @@ def test_what_it_would_replace_is_told_before(filled: Bench) -> None:
         assert ready.replaced.rows > 5
         assert ready.staged.migration == revisions()[-1].id
     assert mine(filled.path) == {"before"}
-    _damage_page(filled.path)
+    damage_page(filled.path)
     with prepared(filled, file) as ready:
         assert ready.replaced is not None
         assert ready.replaced.problem is not None
     assert sorted(path.name for path in filled.home.iterdir()) == ["backups", "dork.db"]
-
-
-def test_a_backup_of_a_migration_that_was_never_landed_is_refused(bench: Bench, tmp_path: Path) -> None:
-    """Such as of a developer's own branch."""
-    bench.add_revision("0002_zz", "pass")
-    migrate_sqlite(
-        bench.path, backups=bench.backups, clock=bench.clock, plan=Plan(bench.directory, sa.MetaData())
-    )
-    file = back_up(bench, tmp_path / "copy.db")
-    assert refusal(bench, file).code is ErrorCode.MIGRATION_MISSING
 
 
 def test_the_lock_file_and_the_token_stay(filled: Bench) -> None:

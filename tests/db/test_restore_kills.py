@@ -18,7 +18,7 @@ from dorkos.db.verify import verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
 from tests.cli.terminal import call
 from tests.db.conftest import Bench
-from tests.db.test_restore import back_up, leave_rows_in_the_log, mine, remember, restore
+from tests.db.restoring import back_up, leave_rows_in_the_log, mine, remember, restore
 
 # Restores a file and ends itself, as a power cut would, after the step that is named. Prints the steps.
 _PROGRAM = """if True:

@@ -22,7 +22,8 @@ from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.mesh.model import Agent
 from dorkos.mesh.statement import Statement
-from dorkos.settings import ServerSettings, Settings, given
+from dorkos.setting_groups.server import ServerSettings
+from dorkos.settings import Settings, given
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import Scope
 from tests.mesh.fleet import ACTOR, make_project

@@ -28,7 +28,8 @@ from dorkos.ports.traffic import MailTraffic
 from dorkos.ports.work import AgentsWork
 from dorkos.relay.model import NoRoutes
 from dorkos.relay.service import RelayService
-from dorkos.settings import MeshSettings, RelaySettings
+from dorkos.setting_groups.mesh import MeshSettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
 from tests.relay.post_office import QueuedRuns
 

@@ -9,7 +9,7 @@ import pytest
 
 from dorkos.mesh.health import HealthReason, Thresholds, health
 from dorkos.mesh.model import Work
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentStatus, HealthState
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

@@ -42,7 +42,8 @@ from dorkos.pulse.scheduler import SchedulerService
 from dorkos.pulse.service import PulseService
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.catalog import RuntimeCatalog
-from dorkos.settings import RuntimeSettings, SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
+from dorkos.setting_groups.runtimes import RuntimeSettings
 from dorkos.vocabulary import ACTIVE_RUN_STATES, AgentRuntime, AgentStatus, RunReason, RunState
 
 ACTOR = "relay.human.ada"

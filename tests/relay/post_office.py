@@ -28,7 +28,7 @@ from dorkos.node import this_node
 from dorkos.relay.model import CallRefusal, Envelope, Message, Receipt, Routes, RunRequest
 from dorkos.relay.payload import encode
 from dorkos.relay.service import RelayService
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import (
     AgentRuntime,
     AgentStatus,

@@ -13,7 +13,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.runtimes.catalog import RuntimeCatalog, read_exit_codes
 from dorkos.runtimes.driven import DrivenRuntime
 from dorkos.runtimes.events import ResultStatus
-from dorkos.settings import RuntimeSettings
+from dorkos.setting_groups.runtimes import RuntimeSettings
 
 
 def catalog(folder: Path) -> RuntimeCatalog:

@@ -28,7 +28,7 @@ from dorkos.server.sessions import SESSIONS, BrowserSessions
 from dorkos.server.sse import KEEPALIVE_S
 from dorkos.server.status import SYSTEM
 from dorkos.server.system import SystemService
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import Scope
 

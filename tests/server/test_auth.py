@@ -20,7 +20,7 @@ from dorkos.server.auth import Gate, bearer_secret, check_host, check_origin, na
 from dorkos.server.failures import LIMIT, WINDOW_S, Failures
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.paths import OTHER_PATHS
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 from dorkos.vocabulary import Scope as TokenScope
 from tests.server.kit import TOKEN, Served, connected, raw, serving
 

@@ -6,7 +6,7 @@ import pytest
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.server.exposure import check_exposure, is_loopback
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LocalHost"])

@@ -18,7 +18,8 @@ from dorkos.clock import SystemClock
 from dorkos.home import Home
 from dorkos.identity.model import Caller
 from dorkos.operation import Operation, Wire
-from dorkos.settings import ServerSettings, Settings, given
+from dorkos.setting_groups.server import ServerSettings
+from dorkos.settings import Settings, given
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import Scope
 from tests.server.kit import Frame, Served, frames, serving, settled

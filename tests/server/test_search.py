@@ -25,7 +25,7 @@ from dorkos.mesh.model import Hints
 from dorkos.mesh.operations import OPERATIONS
 from dorkos.mesh.strategies.order import STRATEGIES
 from dorkos.mesh.strategies.protocol import Folder, Strategy
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentRuntime, Scope
 from tests.mesh.fleet import make_project
 from tests.server.kit import Frame, Served, frames, serving

@@ -68,6 +68,22 @@ def test_no_module_is_a_drawer() -> None:
     assert not drawers, drawers
 
 
+_LONGEST = 600
+# A migration that has landed is frozen, whatever its length: its checksum stands in the ledger.
+_FROZEN = {"src/dorkos/db/migrations/0004_full_schema.py"}
+
+
+def test_no_file_is_too_long_to_be_about_one_thing() -> None:
+    """No file of the package or its tests has more than 600 lines, but one that may not change any more."""
+    long = {
+        str(path.relative_to(ROOT))
+        for folder in ("src", "tests", "scripts", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if len(path.read_text(encoding="utf-8").splitlines()) > _LONGEST
+    }
+    assert long == _FROZEN
+
+
 _RULE_WRITERS = {"src/dorkos/relay/rules.py"}
 
 

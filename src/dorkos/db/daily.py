@@ -24,7 +24,7 @@ from dorkos.db.retention import CopyKind, KeptCopy, copy_names, evict, sound_cop
 from dorkos.db.schema.system import schema_ledger
 from dorkos.errors import DorkError
 from dorkos.lifecycle import Loop
-from dorkos.settings import BackupSettings
+from dorkos.setting_groups.database import BackupSettings
 
 log = logging.getLogger("dorkos.backups")
 

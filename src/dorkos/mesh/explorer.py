@@ -22,7 +22,7 @@ from dorkos.mesh.model import Candidate, Discovery, Problem, SearchEnd
 from dorkos.mesh.scans import Finding, Scans
 from dorkos.mesh.store import registered_ids, registered_paths
 from dorkos.mesh.strategies.protocol import Strategy
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.storable import check_storable
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from dorkos.clock import iso
 from dorkos.mesh.model import Work
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentStatus, HealthState
 
 # Clocks of servers and databases differ a little. A sign from farther ahead is no sign: the clock that

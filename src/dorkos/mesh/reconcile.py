@@ -27,7 +27,7 @@ from dorkos.mesh.model import Agent, Mailboxes, Problem, Source
 from dorkos.mesh.rewriting import full_manifest
 from dorkos.mesh.standing import put, standing
 from dorkos.node import hosts_at_work
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentStatus
 
 log = logging.getLogger("dorkos.mesh")

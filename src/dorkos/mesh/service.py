@@ -40,7 +40,7 @@ from dorkos.mesh.registry import AgentRegistry
 from dorkos.mesh.sightings import Sighting, Sightings, record
 from dorkos.mesh.strategies.order import STRATEGIES
 from dorkos.mesh.strategies.protocol import Strategy
-from dorkos.settings import MeshSettings
+from dorkos.setting_groups.mesh import MeshSettings
 
 
 @dataclass(frozen=True, slots=True)

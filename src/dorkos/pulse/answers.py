@@ -15,7 +15,7 @@ from dorkos.lifecycle import Loop, Signal
 from dorkos.pulse.model import Run
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 
 _INTERVAL_S = 5.0
 _PAGE = 100

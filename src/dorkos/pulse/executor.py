@@ -20,7 +20,7 @@ from dorkos.pulse.model import Claim, Offer
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.catalog import RuntimeCatalog
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 
 log = logging.getLogger("dorkos.pulse")
 

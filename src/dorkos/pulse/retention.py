@@ -26,7 +26,7 @@ from dorkos.fleet import read
 from dorkos.lifecycle import Loop, Signal
 from dorkos.maintenance import take_lease
 from dorkos.node import Node
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 from dorkos.vocabulary import ACTIVE_RUN_STATES
 
 log = logging.getLogger("dorkos.pulse")

@@ -37,7 +37,7 @@ from dorkos.pulse.store import PulseStore
 from dorkos.pulse.triggers import WrittenTrigger, read_trigger, trigger_of, written_trigger_of
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 
 log = logging.getLogger("dorkos.pulse")
 

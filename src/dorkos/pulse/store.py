@@ -56,7 +56,7 @@ from dorkos.pulse.targets import check_target, drive_of, why_undriven
 from dorkos.pulse.timeline import Timeline
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
-from dorkos.settings import SchedulerSettings
+from dorkos.setting_groups.pulse import SchedulerSettings
 from dorkos.vocabulary import RunReason, RunState, RunTrigger, ScheduleStatus
 
 SCHEDULES_MAX = 100_000

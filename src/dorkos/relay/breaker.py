@@ -22,7 +22,7 @@ from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_breakers as b
 from dorkos.relay.model import Breaker
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import BreakerState
 
 CLOSED = Breaker(BreakerState.CLOSED, 0)

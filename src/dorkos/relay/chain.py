@@ -26,7 +26,7 @@ from dorkos.identity.tokens import require_live_run
 from dorkos.relay import replies
 from dorkos.relay.inbox import IS_PENDING, MESSAGE_COLUMNS, message_of
 from dorkos.relay.model import Envelope, Message, Stop
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason
 
 # The mailbox is found first, by one of its indexes: its pending deliveries are few, all are many.

@@ -22,7 +22,7 @@ from dorkos.db.types import Integer
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay.model import Endpoint
 from dorkos.relay.subjects import subject_hash
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
 
 _COLUMNS = tuple(e.c[field.name] for field in fields(Endpoint))

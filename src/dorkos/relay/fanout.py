@@ -17,7 +17,7 @@ from dorkos.relay.access import AccessControl
 from dorkos.relay.chain import has_expired
 from dorkos.relay.model import Breaker, Endpoint, Message, Receipt, RecipientOutcome, Routes, Stop
 from dorkos.relay.subjects import subject_hash
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import BreakerState, DeadLetterReason, PublishOutcome
 
 # What a receipt says of a message that stopped at its publish.

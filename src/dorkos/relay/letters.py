@@ -11,7 +11,7 @@ from dorkos.relay.access import AccessControl
 from dorkos.relay.model import DeadLetter, LetterFilter
 from dorkos.relay.redrive import Redriven, redrive
 from dorkos.relay.removal import Removed
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 
 
 class DeadLetters:

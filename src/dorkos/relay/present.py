@@ -11,7 +11,7 @@ from dorkos.relay.endpoints import pressure
 from dorkos.relay.model import Breaker, Delivery, Endpoint, Message, Receipt, StoredMessage
 from dorkos.relay.payload import shown
 from dorkos.relay.subjects import subject_hash
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.telemetry import traceparent
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
 

@@ -20,7 +20,7 @@ from dorkos.relay.model import (
     Stop,
 )
 from dorkos.relay.subjects import validate_subject
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason
 
 

@@ -19,7 +19,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.mesh import rate_limit_buckets
 from dorkos.identity.model import Caller
 from dorkos.relay.model import Stop
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, LimitKind
 
 _SYSTEM = "relay.system."

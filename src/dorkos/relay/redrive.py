@@ -15,7 +15,7 @@ from dorkos.identity.model import Caller
 from dorkos.relay import deadletters, endpoints, fanout, replies, trace
 from dorkos.relay.access import AccessControl
 from dorkos.relay.model import DeadLetter, Stop
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
 
 

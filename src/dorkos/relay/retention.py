@@ -31,7 +31,7 @@ from dorkos.maintenance import take_lease
 from dorkos.node import Node
 from dorkos.relay import idempotency, removal, replies
 from dorkos.relay.indexer import Indexer
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeliveryStatus, LimitKind, TraceStatus
 
 log = logging.getLogger("dorkos.relay")

@@ -23,7 +23,7 @@ from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Message, RunRequest, RunStarter
 from dorkos.relay.payload import prompt_of
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.telemetry import traceparent
 from dorkos.vocabulary import EndpointConsumer
 

@@ -60,7 +60,7 @@ from dorkos.relay.standing import Standing, standing
 from dorkos.relay.subjects import matches, validate_subject
 from dorkos.relay.wakeups import Wakeups
 from dorkos.relay.waterfall import Waterfall
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, RunReason, RunState
 
 T = TypeVar("T")

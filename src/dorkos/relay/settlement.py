@@ -9,7 +9,7 @@ from dorkos.db.schema.relay import relay_index as i
 from dorkos.relay import breaker, deadletters, delivery, endpoints
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, RunReason, RunState
 
 # After the n-th attempt the message waits n times this long.

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dorkos.relay import breaker, deadletters, endpoints, rates
 from dorkos.relay.model import Breaker, DeadLetter, Endpoint, LetterFilter
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 
 _LATELY = timedelta(hours=24)
 _STOPS_MAX = 5

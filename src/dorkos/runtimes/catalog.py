@@ -13,7 +13,7 @@ from dorkos.runtimes.driven import DrivenRuntime
 from dorkos.runtimes.events import ResultStatus
 from dorkos.runtimes.protocol import Runtime
 from dorkos.runtimes.scripted import ScriptedRuntime
-from dorkos.settings import RuntimeSettings
+from dorkos.setting_groups.runtimes import RuntimeSettings
 from dorkos.vocabulary import AgentRuntime
 
 

@@ -37,7 +37,7 @@ from dorkos.server.stream import Source, events_endpoint, messages_endpoint
 from dorkos.server.system import SystemService
 from dorkos.server.webhooks import PATH as WEBHOOK_PATH
 from dorkos.server.webhooks import webhook_endpoint
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 from dorkos.vocabulary import Scope
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -24,7 +24,7 @@ from dorkos.server.address import check_head, routed_path
 from dorkos.server.cookies import check_own_page, session_secret
 from dorkos.server.failures import Failures
 from dorkos.server.token_use import TokenUse
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 
 Authenticate = Callable[[str], Awaitable[Caller | None]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.settings import ServerSettings
+from dorkos.setting_groups.server import ServerSettings
 
 
 def is_loopback(host: str) -> bool:

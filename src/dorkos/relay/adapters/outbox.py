@@ -21,7 +21,7 @@ from dorkos.relay.adapters.model import Adapter, Never, NotNow, Outcome, Sent, U
 from dorkos.relay.inbox import IS_PENDING
 from dorkos.relay.model import Claim, Delivery, Lease
 from dorkos.relay.wakeups import Wakeups
-from dorkos.settings import RelaySettings
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason
 
 # Longer than any attempt to send may take.
