@@ -32,3 +32,31 @@ def test_a_question_is_shown_and_answered(dorkos: Dorkos, projects: Path) -> Non
     assert (done.code, done.out) == (0, f"in scripted-{asked['runId']}\n")
     assert asked["id"] not in {row["id"] for row in dorkos("pulse", "questions", "--json").json}
     assert dorkos("pulse", "resume", asked["runId"], "again").code == 0
+
+
+def test_a_question_waits_among_the_approvals(dorkos: Dorkos, projects: Path) -> None:
+    """It is listed, shown in full, answered by its hash or left unanswered, and each says what came of it."""
+    asks = "#!scripted\nsession\nask Which paint, then? | red | blue"
+    words = ("--manual", "--runtime", "scripted", "--permission-mode", "default", "--prompt", asks)
+    assert dorkos("pulse", "add", "painting", *words, "--cwd", str(projects)).code == 0
+    waiting = []
+    for _ in range(2):
+        assert dorkos("pulse", "run", "painting", "--follow").code == 1
+        rows = dorkos("approvals", "list", "--json").json
+        waiting += [row for row in rows if row["content"].get("prompt") == asks and row not in waiting]
+    first, second = waiting
+    assert "Which paint, then?" in dorkos("approvals", "list").out
+    shown = dorkos("approvals", "show", first["id"]).out
+    assert ("red | blue" in shown, f"dorkos pulse resume {first['runId']}" in shown) == (True, True)
+
+    unsaid = dorkos("approvals", "approve", first["id"], first["contentHash"])
+    assert (unsaid.code != 0, "validation_failed" in unsaid.err) == (True, True)
+    answered = dorkos(
+        *("approvals", "approve", first["id"], first["contentHash"][:12], "--answer", "#!scripted\nsay blue"),
+        "--json",
+    ).json
+    assert answered["status"] == "approved"
+    assert dorkos("pulse", "logs", answered["resumedBy"], "--follow").out == "blue\n"
+    assert "stays blocked" in dorkos("approvals", "reject", second["id"]).out
+    left = {row["id"] for row in dorkos("approvals", "list", "--json").json}
+    assert left.isdisjoint({first["id"], second["id"]})

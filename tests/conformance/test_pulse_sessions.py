@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
 from dorkos.pulse.model import Account, Claim, Outcome
-from dorkos.vocabulary import RunReason, RunState, RunTrigger
+from dorkos.vocabulary import ApprovalKind, ApprovalStatus, RunReason, RunState, RunTrigger
 from tests.pulse.workshop import ACTOR, Request, Workshop, hours, workshop
 
 QUESTION = {"question": "Which one?", "options": ["red", "blue"]}
@@ -41,6 +43,13 @@ async def blocked(shop: Workshop) -> Claim:
     return await ended(shop, BLOCKED)
 
 
+async def refused(code: ErrorCode, asking: Awaitable[Any]) -> None:
+    """What is awaited is refused with this code."""
+    with pytest.raises(DorkError) as refusal:
+        await asking
+    assert refusal.value.code is code
+
+
 def done(session: str | None) -> Outcome:
     return Outcome(RunState.COMPLETED, account=Account(session_id=session))
 
@@ -59,7 +68,12 @@ async def test_a_question_is_raised_with_the_end_of_its_run(shop: Workshop) -> N
     }
     [(entity, facts)] = await shop.events("pulse.question.asked")
     assert (entity, facts) == (asked.id, {"runId": claim.run.id, "question": "Which one?"})
-    assert await shop.store.approvals.list(status=None, limit=10, offset=0) == []
+    [waits] = await shop.store.approvals.list(status=ApprovalStatus.PENDING, limit=10, offset=0)
+    assert (waits.id, waits.kind, waits.run_id) == (asked.id, ApprovalKind.QUESTION, claim.run.id)
+    of_schedules = await shop.store.approvals.list(
+        status=None, kind=ApprovalKind.SCHEDULE, limit=10, offset=0
+    )
+    assert of_schedules == []
 
     await shop.queued("true")
     await ended(shop, done("s-2"))
@@ -93,6 +107,74 @@ async def test_an_attempt_of_a_due_instant_takes_the_next_number(shop: Workshop,
     assert second.attempt == 2
     third = await shop.store.starts.resume(first.run.id, "Try this.", actor=ACTOR)
     assert (await shop.store.get_run(third)).attempt == 3
+
+
+async def test_a_question_is_answered_where_approvals_are(shop: Workshop) -> None:
+    """Bound to what was read and never without a word; the first answer goes on, the second is refused."""
+    claim = await blocked(shop)
+    [asked] = await shop.store.approvals.list(status=None, run_id=claim.run.id, limit=10, offset=0)
+
+    async def say(answer: str | None, content_hash: str = asked.content_hash) -> str | None:
+        return await shop.store.approvals.approve(
+            asked.id, content_hash=content_hash, answer=answer, actor=ACTOR
+        )
+
+    await refused(ErrorCode.APPROVAL_SUPERSEDED, say("blue", "0" * 64))
+    await refused(ErrorCode.VALIDATION_FAILED, say(" "))
+    await refused(ErrorCode.VALIDATION_FAILED, say(None))
+    assert len(await shop.store.starts.questions(limit=10)) == 1
+    goes_on = await say("The blue one.")
+    assert goes_on is not None
+    again = await shop.store.get_run(goes_on)
+    assert (again.prompt, again.resumed_from) == ("The blue one.", claim.run.id)
+    found = await shop.store.approvals.get(asked.id)
+    assert (found.status, found.answer) == (ApprovalStatus.APPROVED, "The blue one.")
+    await refused(ErrorCode.APPROVAL_DECIDED, say("red"))
+    await refused(ErrorCode.APPROVAL_DECIDED, shop.store.approvals.reject(asked.id, answer=None, actor=ACTOR))
+    assert len(await shop.store.list_runs()) == 2
+
+
+async def test_two_answers_at_once_start_one_run(shop: Workshop) -> None:
+    """Whoever comes second is told that it is decided, or that the run is being resumed."""
+    claim = await blocked(shop)
+    [asked] = await shop.store.approvals.list(status=None, limit=10, offset=0)
+    answers = [
+        shop.store.approvals.approve(
+            asked.id, content_hash=asked.content_hash, answer=f"answer {number}", actor=ACTOR
+        )
+        for number in range(4)
+    ]
+    answers += [shop.store.starts.resume(claim.run.id, f"resumption {n}", actor=ACTOR) for n in range(4)]
+    ends = await asyncio.gather(*answers, return_exceptions=True)
+    assert len([end for end in ends if isinstance(end, str)]) == 1
+    codes = {end.code for end in ends if isinstance(end, DorkError)}
+    assert codes <= {ErrorCode.APPROVAL_DECIDED, ErrorCode.CONFLICT}
+    assert len(await shop.store.list_runs()) == 2
+
+
+async def test_a_question_can_be_left_unanswered(shop: Workshop) -> None:
+    """It waits no more, by a person's word; the run stays blocked and can be resumed all the same."""
+    claim = await blocked(shop)
+    [asked] = await shop.store.approvals.list(status=None, limit=10, offset=0)
+    await shop.store.approvals.reject(asked.id, answer="Never mind.", actor=ACTOR)
+    assert await shop.store.starts.questions(limit=10) == []
+    assert (await shop.store.approvals.get(asked.id)).status is ApprovalStatus.REJECTED
+    assert await shop.events("pulse.question.closed") == [
+        (asked.id, {"runId": claim.run.id, "status": "rejected", "answer": "Never mind."})
+    ]
+    assert (await shop.store.get_run(claim.run.id)).status is RunState.BLOCKED
+    assert await shop.store.starts.resume(claim.run.id, "After all: blue.", actor=ACTOR)
+
+
+async def test_questions_go_with_their_schedule(shop: Workshop) -> None:
+    """When it is deleted nothing waits for a person any more, and nothing of it goes on."""
+    claim = await blocked(shop)
+    assert claim.run.schedule_id is not None
+    await shop.store.delete_schedule(claim.run.schedule_id, actor=ACTOR)
+    assert await shop.store.approvals.list(status=ApprovalStatus.PENDING, limit=10, offset=0) == []
+    before = len(await shop.store.list_runs())
+    await refused(ErrorCode.CONFLICT, shop.store.starts.resume(claim.run.id, "blue", actor=ACTOR))
+    assert len(await shop.store.list_runs()) == before
 
 
 @pytest.mark.parametrize("state", ["at work", "without a session", "resumed already"])

@@ -85,6 +85,39 @@ def test_a_proposal_is_judged_and_approved(window: Window, console: Console) -> 
     assert (approval["status"], approval["answer"]) == ("approved", "Go on.")
 
 
+def test_a_question_is_answered_and_its_run_goes_on(window: Window, console: Console) -> None:
+    """It comes to the inbox by itself and is answered on the page of its run, by what it offers or in own
+    words; what was typed is kept when it is refused, and what comes in does not load over it."""
+    asks = "#!scripted\nsession\nask Which paint? | #!scripted | no"
+    with console.server.client() as api:
+        made = {"name": "Paint", "prompt": asks, "runtime": "scripted", "enabled": True, "manual": True}
+        page = window.go("/inbox")
+        schedule = api.post("/api/pulse/schedules", json={**made, "cron": "@manual"}).json()
+        api.post(f"/api/pulse/schedules/{schedule['id']}/trigger")
+    page.get_by_role("link", name="A run asks: Which paint?").click()
+    expect(page.get_by_label("The question")).to_have_text("Which paint?")
+    page.get_by_label("In your own words").fill("#!scripted\nsay as you like, in {resume}")
+    page.get_by_role("button", name="Answer and go on").click()
+    expect(page.get_by_text("Your answer was given")).to_be_visible()
+    expect(page.locator("#output")).to_contain_text("as you like, in scripted-")
+    expect(page.locator("#top .state")).to_have_text("completed")
+
+    page.get_by_role("link", name="the run before").click()
+    expect(page.locator("#asks")).to_contain_text("as you like")
+    with console.server.client() as api:
+        api.post(f"/api/pulse/schedules/{schedule['id']}/trigger")
+    window.go("/inbox").get_by_role("link", name="A run asks: Which paint?").click()
+    page.get_by_role("radio", name="no", exact=True).check()
+    page.get_by_role("button", name="Answer and go on").click()
+    expect(page.locator("#output")).to_have_text("no")
+    with console.server.client() as api:
+        api.post(f"/api/pulse/schedules/{schedule['id']}/trigger")
+    window.go("/inbox").get_by_role("link", name="A run asks: Which paint?").click()
+    page.get_by_role("button", name="Leave it unanswered").click()
+    expect(page.get_by_text("The question is closed.")).to_be_visible()
+    expect(page.locator("#asks")).to_contain_text("rejected")
+
+
 def test_a_message_is_written_and_seen_in_its_mailbox(window: Window) -> None:
     """The page of the message is its receipt; looking into the mailbox takes nothing out."""
     page = window.go("/relay")

@@ -1,4 +1,4 @@
-"""`dorkos approvals`: what agents propose, and your answers."""
+"""`dorkos approvals`: what agents propose and blocked runs ask, and your answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 from dorkos.cli import approvals_text
 from dorkos.cli.connection import address, connect
 from dorkos.cli.options import Command, Noun, options_of
-from dorkos.cli.render import say, show
+from dorkos.cli.render import show
 from dorkos.errors import DorkError, ErrorCode
 
-app = typer.Typer(help="What agents propose waits for your answer.", no_args_is_help=True, cls=Noun)
+app = typer.Typer(help="What agents propose and runs ask waits for you.", no_args_is_help=True, cls=Noun)
 command = functools.partial(app.command, cls=Command)
 
 _APPROVALS = "/api/approvals"
@@ -44,7 +44,7 @@ def list_approvals(
 
 @command("show")
 def show_approval(context: typer.Context, approval: ApprovalArgument) -> None:
-    """Show exactly what would run, when, where and with which rights.
+    """Show exactly what would run, when, where and with which rights; or what a run asks.
 
     Example:
 
@@ -64,7 +64,7 @@ def approve(
     ],
     answer: AnswerOption = None,
 ) -> None:
-    """Let a schedule run, exactly as it was shown to you.
+    """Let a schedule run, exactly as it was shown to you; or answer a run, with --answer.
 
     The hash says what you have read; if it was changed since, nothing is approved.
 
@@ -90,7 +90,7 @@ def approve(
 
 @command("reject")
 def reject(context: typer.Context, approval: ApprovalArgument, answer: AnswerOption = None) -> None:
-    """Refuse a schedule; it is kept, paused.
+    """Refuse a schedule, which is kept, paused; or leave a run without an answer, blocked.
 
     Example:
 
@@ -99,4 +99,4 @@ def reject(context: typer.Context, approval: ApprovalArgument, answer: AnswerOpt
     options = options_of(context)
     with connect(options) as client:
         answered = client.post(address(_APPROVALS, approval, "reject"), {"answer": answer})
-        show(options, answered, lambda row: say(f"Rejected {row['content']['name']}; it is paused."))
+        show(options, answered, approvals_text.rejected)

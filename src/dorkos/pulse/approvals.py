@@ -1,4 +1,6 @@
-"""Questions to a person about schedules. Functions run inside the caller's transaction.
+"""Questions to a person, those about schedules above all. Functions run inside the caller's transaction.
+
+What blocked runs ask stands in the same table and is read here too; what becomes of that is in `questions`.
 
 A schedule that waits for approval has at most one open question, bound by a hash to exactly what was asked.
 Whatever changes a schedule calls `follow` in the same commit, so the two cannot disagree. The row of the
@@ -18,6 +20,7 @@ from dorkos.db.database import Transaction
 from dorkos.db.schema.pulse import approvals, pulse_schedules
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity import tokens
+from dorkos.pulse import questions
 from dorkos.pulse.grants import content_of, hash_of
 from dorkos.pulse.model import Schedule
 from dorkos.vocabulary import ApprovalKind, ApprovalStatus, ScheduleStatus
@@ -42,10 +45,15 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question whether a schedule may run. `content` is what was shown, `content_hash` binds the answer."""
+    """A question to a person: whether a schedule may run, or what a blocked run wants to know.
+
+    `content` is what was shown, `content_hash` binds the answer.
+    """
 
     id: str
-    schedule_id: str
+    kind: ApprovalKind
+    schedule_id: str | None
+    run_id: str | None
     proposed_by: str | None
     reason: str | None
     content: Mapping[str, Any]
@@ -147,8 +155,9 @@ def ask_again(tx: Transaction, schedule: Schedule, *, approval_id: str, answer_w
 
 
 def withdraw(tx: Transaction, schedule_id: str, *, actor: str) -> None:
-    """Close the question about a schedule that is deleted."""
+    """Close the question about a schedule that is deleted, and what its runs asked."""
     _close(tx, schedule_id, ApprovalStatus.SUPERSEDED, by=actor)
+    questions.close_of_schedule(tx, schedule_id, by=actor)
 
 
 def open_question(tx: Transaction, approval_id: str) -> Approval:
@@ -183,16 +192,26 @@ def explain(tx: Transaction, schedule: Schedule, why: str) -> Schedule:
 
 def get(connection: sa.Connection | Transaction, approval_id: str) -> Approval | None:
     """One question, or None."""
-    statement = sa.select(*_COLUMNS).where(approvals.c.id == approval_id, _OF_SCHEDULES)
+    statement = sa.select(*_COLUMNS).where(approvals.c.id == approval_id)
     row = connection.execute(statement).one_or_none()
     return None if row is None else Approval(*row)
 
 
 def listed(
-    connection: sa.Connection, *, status: ApprovalStatus | None, limit: int, offset: int
+    connection: sa.Connection,
+    *,
+    status: ApprovalStatus | None,
+    limit: int,
+    offset: int,
+    kind: ApprovalKind | None = None,
+    run_id: str | None = None,
 ) -> list[Approval]:
     """Questions, the longest waiting first; of all states, the newest first."""
-    statement = sa.select(*_COLUMNS).where(_OF_SCHEDULES).limit(limit).offset(offset)
+    statement = sa.select(*_COLUMNS).limit(limit).offset(offset)
+    if kind is not None:
+        statement = statement.where(approvals.c.kind == kind)
+    if run_id is not None:
+        statement = statement.where(approvals.c.run_id == run_id)
     if status is ApprovalStatus.PENDING:
         statement = statement.where(_PENDING).order_by(approvals.c.created_at, approvals.c.id)
     else:
@@ -231,7 +250,9 @@ def refusal_of(approval: Approval) -> DorkError:
     return DorkError(
         ErrorCode.APPROVAL_DECIDED,
         f"This is decided already: {approval.status.value}.",
-        hint="Look at the schedule to see what it does now; its status can be changed at any time.",
+        hint="Look at the run: whatever came of it, it can be resumed."
+        if approval.kind is ApprovalKind.QUESTION
+        else "Look at the schedule to see what it does now; its status can be changed at any time.",
         details=details,
     )
 
@@ -240,7 +261,7 @@ def superseded(details: Mapping[str, object]) -> DorkError:
     """The refusal for an answer to something other than what is asked now."""
     return DorkError(
         ErrorCode.APPROVAL_SUPERSEDED,
-        "The schedule is not what you were shown any more.",
+        "What is asked is not what you were shown any more.",
         hint="Read the question that is open now, and answer that with its `contentHash`.",
         details=details,
     )

@@ -1,4 +1,4 @@
-"""Operations on approvals: what agents propose, and a person's answers."""
+"""Operations on approvals: what agents propose and what blocked runs ask, and a person's answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from dorkos.pulse.approvals import Approval
 from dorkos.pulse.service import PulseService
 from dorkos.pulse.wire import Identifier, ScheduleId, Text, Triggered
 from dorkos.storable import check_storable
-from dorkos.vocabulary import ApprovalStatus, RunTrigger, Scope
+from dorkos.vocabulary import ApprovalKind, ApprovalStatus, RunTrigger, Scope
 
 
 class ApprovalsQuery(Wire):
-    """Which questions; null for those of every state."""
+    """Which questions; null for those of every state, of both kinds, of any run."""
 
     status: ApprovalStatus | None = None
+    kind: ApprovalKind | None = None
+    run_id: Identifier | None = None
     limit: int = Field(100, ge=1, le=500)
     offset: int = Field(0, ge=0, le=2**53)
 
@@ -37,7 +39,9 @@ class Approving(ApprovalId):
     """An approval, bound to what was shown."""
 
     content_hash: Text = Field(description="The `contentHash` of what you read; anything else is refused.")
-    answer: Text | None = Field(None, description="A word to go with it.")
+    answer: Text | None = Field(
+        None, description="A word to go with it; to the question of a run, the answer, and required."
+    )
 
 
 class Rejecting(ApprovalId):
@@ -47,11 +51,17 @@ class Rejecting(ApprovalId):
 
 
 class ApprovalOut(Wire):
-    """A question whether a schedule may run. `content` is exactly what would run, when, where and with which
-    rights; `contentHash` stands for it."""
+    """A question to a person; `contentHash` stands for its `content`.
+
+    Of the kind `schedule`: whether it may run, and the content is exactly what would run, when, where and
+    with which rights. Of the kind `question`: what the blocked run `runId` wants to know; the content holds
+    `question`, `options` and the run's `prompt`.
+    """
 
     id: str
-    schedule_id: str
+    kind: ApprovalKind
+    schedule_id: str | None
+    run_id: str | None
     status: ApprovalStatus
     proposed_by: str | None
     reason: str | None
@@ -65,10 +75,16 @@ class ApprovalOut(Wire):
 
 
 class ApprovalDetail(ApprovalOut):
-    """A question with the next five instants at which it would fire, if it were approved now."""
+    """A question; about a schedule, with the next five instants at which it would fire, approved now."""
 
     next_runs: list[str]
     resolved_timezone: str | None
+
+
+class Approved(ApprovalDetail):
+    """What was answered; `resumedBy` is the run that goes on with the answer to the question of another."""
+
+    resumed_by: str | None
 
 
 class ApprovalList(Wire):
@@ -80,7 +96,9 @@ class ApprovalList(Wire):
 
 async def list_approvals(pulse: PulseService, _caller: Caller, asked: ApprovalsQuery) -> list[ApprovalOut]:
     """Those that wait, the oldest first; of another state or of all, the newest first."""
-    found = await pulse.store.approvals.list(status=asked.status, limit=asked.limit, offset=asked.offset)
+    found = await pulse.store.approvals.list(
+        status=asked.status, kind=asked.kind, run_id=asked.run_id, limit=asked.limit, offset=asked.offset
+    )
     return [_out(approval) for approval in found]
 
 
@@ -89,18 +107,19 @@ async def get_approval(pulse: PulseService, _caller: Caller, asked: ApprovalId) 
     return await _detail(pulse, asked.id)
 
 
-async def approve(pulse: PulseService, caller: Caller, asked: Approving) -> ApprovalDetail:
-    """Let a schedule run, as it was shown."""
+async def approve(pulse: PulseService, caller: Caller, asked: Approving) -> Approved:
+    """Let a schedule run, as it was shown; or answer a run, which goes on with that."""
     caller.require(Scope.OPERATE)
     _check(asked.answer)
-    await pulse.store.approvals.approve(
+    resumed_by = await pulse.store.approvals.approve(
         asked.id, content_hash=asked.content_hash, answer=asked.answer, actor=caller.subject
     )
-    return await _detail(pulse, asked.id)
+    detail = await _detail(pulse, asked.id)
+    return Approved(**detail.model_dump(), resumed_by=resumed_by)
 
 
 async def reject(pulse: PulseService, caller: Caller, asked: Rejecting) -> ApprovalDetail:
-    """Refuse a schedule: it is kept, paused."""
+    """Refuse a schedule: it is kept, paused. Or leave a run without an answer: it stays as it ended."""
     caller.require(Scope.OPERATE)
     _check(asked.answer)
     await pulse.store.approvals.reject(asked.id, answer=asked.answer, actor=caller.subject)
@@ -120,6 +139,8 @@ def _check(answer: str | None) -> None:
 
 async def _detail(pulse: PulseService, approval_id: str) -> ApprovalDetail:
     approval = await pulse.store.approvals.get(approval_id)
+    if approval.kind is ApprovalKind.QUESTION:
+        return ApprovalDetail(**_out(approval).model_dump(), next_runs=[], resolved_timezone=None)
     zone, coming = await asyncio.to_thread(pulse.preview_content, approval.content)
     return ApprovalDetail(
         **_out(approval).model_dump(), next_runs=[iso(one) for one in coming], resolved_timezone=zone
@@ -129,7 +150,9 @@ async def _detail(pulse: PulseService, approval_id: str) -> ApprovalDetail:
 def _out(approval: Approval) -> ApprovalOut:
     return ApprovalOut(
         id=approval.id,
+        kind=approval.kind,
         schedule_id=approval.schedule_id,
+        run_id=approval.run_id,
         status=approval.status,
         proposed_by=approval.proposed_by,
         reason=approval.reason,
@@ -166,7 +189,7 @@ APPROVALS: tuple[Operation[PulseService, Any, Any], ...] = (
         list_approvals,
         mcp=McpTool(
             "list_approvals",
-            "List the schedules that wait for a person's approval, and what was answered.",
+            "List what waits for a person: schedules to approve, questions of runs; and what was answered.",
             read_only=True,
             answer=ApprovalList,
             present=_listed,
@@ -186,19 +209,19 @@ APPROVALS: tuple[Operation[PulseService, Any, Any], ...] = (
     ),
     Operation(
         "pulse.approvals.approve",
-        "Let a schedule run, as it was shown",
+        "Let a schedule run, as it was shown; or answer a blocked run",
         "pulse",
         "POST",
         f"{_APPROVALS}/{{id}}/approve",
         Scope.OPERATE,
         Approving,
-        ApprovalDetail,
+        Approved,
         approve,
         mcp=NoTool("A person answers, never a model."),
     ),
     Operation(
         "pulse.approvals.reject",
-        "Refuse a schedule; it is kept, paused",
+        "Refuse a schedule, which is kept, paused; or leave a run blocked",
         "pulse",
         "POST",
         f"{_APPROVALS}/{{id}}/reject",

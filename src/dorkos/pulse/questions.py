@@ -1,7 +1,8 @@
 """Questions that blocked runs left for a person. Functions run inside the caller's transaction.
 
 A run that ends with a question raises an approval of the kind `question` in the same commit. Resuming the run
-answers it. It has no expiry: nothing waits for it but its own run, which may be resumed at any time.
+answers it. It has no expiry: nothing waits for it but its own run, which may be resumed at any time. A person
+may close it without an answer, and it is closed with the schedule of its run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
-from dorkos.db.schema.pulse import approvals
+from dorkos.db.schema.pulse import approvals, pulse_runs
 from dorkos.pulse.model import Run
-from dorkos.vocabulary import ApprovalKind, ApprovalStatus
+from dorkos.vocabulary import ApprovalKind, ApprovalStatus, RunState
 
 _A = approvals.c
 # Written out, not bound: SQLite uses a partial index only where it can read the condition.
@@ -61,16 +62,48 @@ def ask(tx: Transaction, run: Run, question: Mapping[str, Any], *, question_id: 
     tx.emit("pulse.question.asked", question_id, {"runId": run.id, "question": question["question"]})
 
 
-def answer(tx: Transaction, run_id: str, text: str, *, by: str) -> None:
-    """Close the open question of a run with this answer; nothing if it has none."""
+def answer(tx: Transaction, run_id: str, text: str, *, by: str) -> bool:
+    """Close the open question of a run with this answer. False, and nothing done, if it has none."""
     closed = tx.execute(
         approvals.update()
         .where(_A.run_id == run_id, _OF_RUNS, _PENDING)
         .values(status=ApprovalStatus.APPROVED, answer=text, decided_at=tx.now(), decided_by=by)
         .returning(_A.id)
     )
-    for question_id in list(closed.scalars()):
+    answered = list(closed.scalars())
+    for question_id in answered:
         tx.emit("pulse.question.answered", question_id, {"runId": run_id}, actor=by)
+    return bool(answered)
+
+
+def close_of_run(
+    tx: Transaction, run_id: str, status: ApprovalStatus, *, answer: str | None, by: str
+) -> bool:
+    """Close the open question of a run without an answer; the run stays as it ended. False if it has none."""
+    return _close(tx, _A.run_id == run_id, status, answer=answer, by=by)
+
+
+def close_of_schedule(tx: Transaction, schedule_id: str, *, by: str) -> None:
+    """Close the questions of a schedule's runs: it is deleted, and nothing of it may go on."""
+    blocked = sa.select(pulse_runs.c.id).where(
+        pulse_runs.c.schedule_id == schedule_id, pulse_runs.c.status == RunState.BLOCKED
+    )
+    _close(tx, _A.run_id.in_(blocked), ApprovalStatus.SUPERSEDED, answer=None, by=by)
+
+
+def _close(
+    tx: Transaction, where: sa.ColumnElement[bool], status: ApprovalStatus, *, answer: str | None, by: str
+) -> bool:
+    closed = tx.execute(
+        approvals.update()
+        .where(where, _OF_RUNS, _PENDING)
+        .values(status=status, answer=answer, decided_at=tx.now(), decided_by=by)
+        .returning(_A.id, _A.run_id)
+    ).all()
+    for row in closed:
+        facts = {"runId": row.run_id, "status": status.value, "answer": answer}
+        tx.emit("pulse.question.closed", row.id, facts, actor=by)
+    return bool(closed)
 
 
 def waiting(connection: sa.Connection, *, limit: int) -> list[AskedQuestion]:

@@ -177,7 +177,7 @@ def ids_of_agent(tx: Transaction, agent_id: str) -> list[str]:
     return list(tx.execute(statement).scalars())
 
 
-def get(connection: sa.Connection, schedule_id: str) -> Schedule | None:
+def get(connection: sa.Connection | Transaction, schedule_id: str) -> Schedule | None:
     """One schedule, or None if there is none or it was deleted."""
     row = connection.execute(_one(schedule_id)).one_or_none()
     return None if row is None else schedule_of(row)

@@ -9,7 +9,7 @@ from dorkos.db.schema.pulse import pulse_runs
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import gate
 from dorkos.ids import new_id
-from dorkos.pulse import questions, runs
+from dorkos.pulse import questions, runs, schedules
 from dorkos.pulse.model import Run, ScheduleDraft
 from dorkos.pulse.questions import AskedQuestion
 from dorkos.pulse.runs import NewRun
@@ -57,7 +57,7 @@ class RunStarts:
         and `fleet_on_hold` while nothing may start.
         """
         new_run = new_id()
-        await self._database.write(lambda tx: _resume(tx, run_id, prompt, new_run=new_run, actor=actor))
+        await self._database.write(lambda tx: resume(tx, run_id, prompt, new_run=new_run, actor=actor))
         return new_run
 
     async def questions(self, *, limit: int) -> list[AskedQuestion]:
@@ -65,7 +65,8 @@ class RunStarts:
         return await self._database.read(lambda c: questions.waiting(c, limit=limit))
 
 
-def _resume(tx: Transaction, run_id: str, prompt: str, *, new_run: str, actor: str) -> None:
+def resume(tx: Transaction, run_id: str, prompt: str, *, new_run: str, actor: str) -> bool:
+    """Do it in the caller's transaction: see `RunStarts.resume`. Returns whether it answered a question."""
     # Two who resume at once come one after the other, and the second sees the first one's run.
     tx.execute(sa.select(pulse_runs.c.id).where(pulse_runs.c.id == run_id).with_for_update())
     run = runs.get(tx, run_id)
@@ -73,6 +74,8 @@ def _resume(tx: Transaction, run_id: str, prompt: str, *, new_run: str, actor: s
         raise runs.not_found(run_id)
     if run.status in ACTIVE_RUN_STATES:
         raise _conflict("The run has not ended.", "Wait for its end, or cancel it first.")
+    if run.schedule_id is not None and schedules.get(tx, run.schedule_id) is None:
+        raise _conflict("Its schedule was deleted.", "Create a schedule, or run its program by another.")
     if run.session_id is None:
         raise _conflict("The run told no session that could go on.", "Run its schedule again instead.")
     later = pulse_runs.c.resumed_from == run_id
@@ -80,7 +83,7 @@ def _resume(tx: Transaction, run_id: str, prompt: str, *, new_run: str, actor: s
         raise _conflict("The run is being resumed already.", "Wait for the end of that run.")
     attempt = _next_attempt(tx, run)
     _start(tx, NewRun.of_resumption(run, prompt, run_id=new_run, attempt=attempt), actor=actor)
-    questions.answer(tx, run_id, prompt, by=actor)
+    return questions.answer(tx, run_id, prompt, by=actor)
 
 
 def _next_attempt(tx: Transaction, run: Run) -> int:

@@ -16,24 +16,23 @@ _ANSWERED = 20
 
 async def inbox(visit: Visit) -> Shown:
     """The longest waiting first, and what was answered lately."""
-    waiting, answered, blocked, attention = await asyncio.gather(
+    waiting, answered, attention = await asyncio.gather(
         visit.ask("pulse.approvals.list", status="pending", limit=100),
         visit.ask("pulse.approvals.list", limit=_ANSWERED * 2),
-        visit.ask("pulse.runs.list", status="blocked", limit=20),
         visit.ask("pulse.schedules.list", status="needs_attention"),
     )
     view = {
         "waiting": waiting,
         "answered": [each for each in answered if each["status"] != "pending"][:_ANSWERED],
-        "blocked": blocked,
         "attention": attention,
     }
     return Page("inbox/list.html", "Inbox", view, topics="pulse")
 
 
 async def approval(visit: Visit) -> Shown:
-    """Everything that has to be judged."""
-    return await _page(visit)
+    """Everything that has to be judged. What a run asks is answered on the page of the run."""
+    found = await visit.ask("pulse.approvals.get", id=visit.path["id"])
+    return GoTo(f"/pulse/runs/{found['runId']}") if found["runId"] else await _page(visit)
 
 
 async def approve(visit: Visit) -> Shown:
@@ -42,8 +41,16 @@ async def approve(visit: Visit) -> Shown:
 
 
 async def reject(visit: Visit) -> Shown:
-    """Refuse it."""
-    return await _answer(visit, "reject")
+    """Refuse a schedule, or leave a run without an answer."""
+    found = await visit.ask("pulse.approvals.get", id=visit.path["id"])
+    if not found["runId"]:
+        return await _answer(visit, "reject")
+    run = f"/pulse/runs/{found['runId']}"
+    try:
+        await visit.ask("pulse.approvals.reject", id=found["id"])
+    except DorkError as refusal:
+        return GoTo(run, f"refused-{refusal.code.value}")
+    return GoTo(run, "unanswered")
 
 
 async def _answer(visit: Visit, verb: str, **given: str) -> Shown:
@@ -57,7 +64,7 @@ async def _answer(visit: Visit, verb: str, **given: str) -> Shown:
 
 async def _page(visit: Visit, refusal: DorkError | None = None) -> Page:
     found = await visit.ask("pulse.approvals.get", id=visit.path["id"])
-    everything = await visit.ask("pulse.approvals.list", status="approved", limit=500)
+    everything = await visit.ask("pulse.approvals.list", status="approved", kind="schedule", limit=500)
     before = next((each for each in everything if each["scheduleId"] == found["scheduleId"]), None)
     runs = await visit.ask("pulse.runs.list", scheduleId=found["scheduleId"], limit=20)
     view = {

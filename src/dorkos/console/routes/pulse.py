@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 from dorkos.console.views import timeline
-from dorkos.console.visit import Fragment, GoTo, Page, Shown, Visit
+from dorkos.console.visit import Fragment, GoTo, Page, Refused, Shown, Visit
 from dorkos.errors import DorkError
 
 _PAGE = 50
 _SLOTS = 20
 _OUTPUT_PAGE = 500
 _OUTPUT_PAGES = 20
+_AT_WORK = ("queued", "running")
 _STATES = ("queued", "running", "completed", "failed", "cancelled", "timeout", "interrupted", "blocked")
 
 
@@ -81,6 +82,10 @@ async def missed(visit: Visit) -> Shown:
 
 async def run(visit: Visit) -> Shown:
     """One run: what it was asked, what it said, how it went."""
+    return await _run_page(visit)
+
+
+async def _run_page(visit: Visit, refusal: DorkError | None = None) -> Page:
     found = await visit.ask("pulse.runs.get", id=visit.path["id"])
     schedule = None
     if found["scheduleId"] is not None:
@@ -97,10 +102,23 @@ async def run(visit: Visit) -> Shown:
         "seq": last,
         "cut": cut,
         "lasted": _lasted(visit, found),
-        "resumes": visit.desk.knows("pulse.runs.resume"),
+        "asked": await _asked(visit, found),
+        "goes_on": found["sessionId"] and found["state"] not in _AT_WORK,
+        "said": visit.form.get("answer", ""),
+        "picked": visit.form.get("picked"),
+        "refused": None if refusal is None else Refused.of(refusal),
     }
     title = f"Run of {schedule['name']}" if schedule else f"Run {found['id'][-6:]}"
-    return Page("pulse/run.html", title, view, topics="pulse")
+    status = 200 if refusal is None else refusal.http_status
+    return Page("pulse/run.html", title, view, "pulse", status)
+
+
+async def _asked(visit: Visit, run: dict[str, Any]) -> Any:
+    """What became of the question of a run that has one."""
+    if not run["question"]:
+        return None
+    found = await visit.ask("pulse.approvals.list", runId=run["id"], limit=1)
+    return found[0] if found else None
 
 
 async def run_output(visit: Visit) -> Shown:
@@ -120,10 +138,13 @@ async def cancel(visit: Visit) -> Shown:
 
 
 async def resume(visit: Visit) -> Shown:
-    """Go on with the session of a run."""
-    answer = visit.form.get("answer", "").strip() or None
-    done = await visit.ask("pulse.runs.resume", id=visit.path["id"], answer=answer)
-    return GoTo(f"/pulse/runs/{done['runId']}", "started")
+    """Go on with the session of a run: with what was typed, else with the answer that was picked."""
+    said = visit.form.get("answer", "").strip() or visit.form.get("picked", "")
+    try:
+        done = await visit.ask("pulse.runs.resume", id=visit.path["id"], prompt=said)
+    except DorkError as refusal:
+        return await _run_page(visit, refusal)
+    return GoTo(f"/pulse/runs/{done['runId']}", "answered")
 
 
 async def trigger(visit: Visit) -> Shown:
