@@ -5,6 +5,7 @@ It knows how Pulse judges an expression, because what is taken over is judged as
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from dorkos.clock import Clock, SystemClock
 from dorkos.db.database import Database
-from dorkos.db.engine import is_postgres
+from dorkos.db.engine import is_postgres, not_postgres
 from dorkos.db.legacy.recognition import holds_only_older_stores, refuse_to_hide
 from dorkos.db.migrate import MigrationReport, migrate_postgres, migrate_sqlite, rehearse_sqlite
 from dorkos.db.postgres import PostgresDatabase
 from dorkos.db.replace import finish_replacement
 from dorkos.db.sqlite import SqliteDatabase
+from dorkos.db.unused_files import unused_files
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.home import Home
 from dorkos.pulse import cron
@@ -39,15 +41,15 @@ def migrate(home: Home, url: str | None, clock: Clock, echo: Callable[[str], Non
     """Bring the database up to date, or refuse and change nothing. Whoever calls tells the notes."""
     if url is not None and is_postgres(url):
         report = migrate_postgres(url, clock=clock, progress=echo)
+        unused = unused_files(home.path)
+        if unused is not None:
+            note = f"ATTENTION: {unused.message}. {unused.advice}"
+            report = dataclasses.replace(report, notes=(*report.notes, note))
     elif url is None:
         finish_replacement(home.database_path)
         report = _migrate_file(home, clock, echo)
     else:
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"database.url names no PostgreSQL: {url.split(':', 1)[0]}:…",
-            hint="Use postgresql://user@host/name, or leave it empty for SQLite in the data directory.",
-        )
+        raise not_postgres(url)
     return report
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from dorkos.db.unused_files import unused_files
 from dorkos.testing import empty_postgres
 from tests.cli.conftest import Dorkos
 from tests.cli.terminal import Done, call
 from tests.server_process import ServerProcess
+
+LEGACY = Path(__file__).parents[1] / "fixtures" / "legacy"
 
 
 def _db(home: Path, *words: str, **environment: str) -> Done:
@@ -79,11 +85,55 @@ def test_check_affirms_that_the_code_agrees(home: Path) -> None:
     assert not home.exists()
 
 
-def test_a_database_url_of_another_kind_is_refused(home: Path) -> None:
-    """The password in it is not repeated."""
-    done = _db(home, "status", "--json", "--database", "mysql://me:secret@host/db")
+@pytest.mark.parametrize("url", ["mysql://me:secret@host/db", "host=db password=secret", "secret"])
+def test_a_database_url_of_another_kind_is_refused(home: Path, url: str) -> None:
+    """The password in it is not repeated, by the doctor neither."""
+    done = _db(home, "status", "--json", "--database", url)
     assert (done.code, done.json["code"]) == (2, "invalid_setting")
-    assert "secret" not in done.out
+    assert "secret" not in done.out + done.err
+    seen = call("doctor", "--database", url, environment={"DORK_HOME": str(home)})
+    assert seen.code == 1
+    assert "database.url" in seen.out
+    assert "secret" not in seen.out + seen.err
+
+
+def test_files_that_postgresql_stands_in_the_place_of_are_told(home: Path) -> None:
+    """Else a DorkOS that was in use would look empty, with no word of where all of it is."""
+    with empty_postgres() as url:
+        assert _db(home, "migrate", "--database", url, "--json").json["notes"] == []
+        assert _db(home, "migrate").code == 0
+        before = (home / "dork.db").read_bytes()
+        (note,) = _db(home, "migrate", "--database", url, "--json").json["notes"]
+        assert f"{home / 'dork.db'} is not used" in note
+        assert "db transfer" in note
+        seen = call("doctor", "--json", "--database", url, environment={"DORK_HOME": str(home)}).json
+        (line,) = [finding for finding in seen["findings"] if finding["name"] == "files"]
+        assert (line["level"], line["message"]) == (
+            "warning",
+            f"{home / 'dork.db'} is not used: database.url names PostgreSQL",
+        )
+        assert (home / "dork.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("store", ["dork.db", "schedules.json"])
+def test_what_dorkos_for_node_left_beside_postgresql_is_told(tmp_path: Path, store: str) -> None:
+    """With the command that brings it there, whether it had a `dork.db` yet or not."""
+    source = "home-node-0002" if store == "dork.db" else "home-three-databases"
+    shutil.copy(LEGACY / source / store, tmp_path)
+    unused = unused_files(tmp_path)
+    assert unused is not None
+    assert f"left in {tmp_path}" in unused.message
+    assert f"db adopt '{tmp_path}' --database" in unused.advice
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database at all"])
+def test_beside_postgresql_what_is_nothing_of_dorkos_does_not_matter(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    """A server that has no use for the file must not fail for it."""
+    if content is not None:
+        (tmp_path / "dork.db").write_bytes(content)
+    assert unused_files(tmp_path) is None
 
 
 def test_a_postgresql_database_is_migrated_and_verified(home: Path) -> None:

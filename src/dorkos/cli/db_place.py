@@ -34,7 +34,7 @@ def place_of(options: Options, database: str | None) -> Place:
 
     Raises `invalid_setting` for a URL that is not of PostgreSQL.
     """
-    from dorkos.db.engine import is_postgres
+    from dorkos.db.engine import is_postgres, not_postgres
     from dorkos.home import Home
     from dorkos.settings import load_settings
 
@@ -42,11 +42,7 @@ def place_of(options: Options, database: str | None) -> Place:
     settings = load_settings(home.config_path, environment=os.environ, flags={"database.url": database})
     url = settings.values.database.url
     if url is not None and not is_postgres(url):
-        raise DorkError(
-            ErrorCode.INVALID_SETTING,
-            f"database.url names no PostgreSQL: {url.split(':', 1)[0]}:…",
-            hint="Use postgresql://user@host/name, or leave it empty for the file in the data directory.",
-        )
+        raise not_postgres(url)
     return Place(home, url)
 
 

@@ -91,8 +91,8 @@ def _settings(home: Home, database: str | None) -> tuple[LoadedSettings | None, 
 
 def _database(home: Home, settings: Settings) -> Iterator[Finding]:
     from dorkos.clock import SystemClock
-    from dorkos.db.engine import is_postgres
-    from dorkos.db.finding import fault
+    from dorkos.db.engine import is_postgres, not_postgres
+    from dorkos.db.finding import refused
 
     url, now = settings.database.url, SystemClock().now()
     if url is None:
@@ -104,9 +104,7 @@ def _database(home: Home, settings: Settings) -> Iterator[Finding]:
 
         yield from examine_postgres(url, now=now)
     else:
-        scheme = url.split(":", 1)[0]
-        advice = "Use postgresql://user@host/name, or leave it empty for the file in the data directory."
-        yield fault("database", f"database.url names no PostgreSQL: {scheme}:…", advice)
+        yield refused("database", not_postgres(url))
 
 
 def _wire(group: str, finding: Finding) -> dict[str, Any]:

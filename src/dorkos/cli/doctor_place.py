@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dorkos.config_file import lineage_path
 from dorkos.db.filesystem import Trust, mount_of, trust_in
 from dorkos.db.finding import Finding, examined, fault, fine, size, warning
+from dorkos.db.unused_files import unused_files
 from dorkos.plain_file import read_file
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def examine_home(home: Home, *, postgres: bool) -> Iterator[Finding]:
     yield examined("disk", lambda: _disk(home, postgres=postgres))
     if os.access(home.path, os.X_OK):
         yield examined("token", lambda: _token(home))
+        if postgres and (unused := unused_files(home.path)) is not None:
+            yield warning("files", unused.message, unused.advice)
 
 
 def _directory(path: Path) -> Finding:

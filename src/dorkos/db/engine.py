@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
@@ -182,6 +183,17 @@ def postgres_url(url: str) -> URL:
 def is_postgres(url: str) -> bool:
     """Whether a `database.url` setting names PostgreSQL."""
     return url.split(":", 1)[0].split("+", 1)[0] in ("postgres", "postgresql")
+
+
+def not_postgres(url: str) -> DorkError:
+    """The refusal of a `database.url` that names something else. Repeats no more of it than its scheme."""
+    # Without one it may be of the form `host=… password=…`, which would be shown as a whole.
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", url)
+    return DorkError(
+        ErrorCode.INVALID_SETTING,
+        f"database.url names no PostgreSQL: {scheme.group()}://…" if scheme else "database.url is no URL.",
+        hint="Use postgresql://user@host/name, or leave it empty for SQLite in the data directory.",
+    )
 
 
 def _prepare_sqlite(raw: object, role: Role) -> None:

@@ -47,6 +47,11 @@ def holds_any_store(home: Path) -> bool:
     return any(_may_be_there(home / store) for store in STORES)
 
 
+def holds_store_beside(home: Path) -> bool:
+    """Whether a directory holds a store of the lineage other than a `dork.db`. Raises as above."""
+    return any(_may_be_there(home / store) for store in STORES if store != DATABASE)
+
+
 def holds_only_older_stores(home: Path) -> bool:
     """Whether a home has no `dork.db` yet, but a store that the lineage had before it. Raises as above."""
     if any(_may_be_there(home / f"{DATABASE}{suffix}") for suffix in ("", "-wal")):
