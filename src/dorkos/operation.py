@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from dorkos.identity.model import Caller
@@ -24,6 +24,11 @@ class Wire(BaseModel):
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+def left_out(**rules: Any) -> Any:
+    """A field that is left out of the answer when there is nothing to say."""
+    return Field(default=None, exclude_if=_is_none, **rules)
 
 
 class Nothing(Wire):
@@ -96,3 +101,7 @@ class Operation(Generic[S, In, Out]):
     X-Next-Cursor, so that the list itself stays bare."""
     mcp: McpTool | NoTool | None = None
     """Its tool, or why there is none. A test fails for an operation that says neither."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None

@@ -16,6 +16,8 @@ from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.pulse.model import Outcome
 from dorkos.pulse.operations import OPERATIONS
+from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.setting_groups.runtimes import RuntimeSettings
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import RunReason, RunState, ScheduleStatus, Scope
 from tests.pulse.workshop import Workshop, hours, workshop
@@ -329,7 +331,6 @@ async def test_a_client_may_send_back_all_it_read(shop: Workshop, clock: ManualC
         ({"cwd": "a\x00b"}, ErrorCode.INVALID_TEXT),
         ({"prompt": "a\x00b"}, ErrorCode.INVALID_TEXT),
         ({"command": ["echo", "a\x00b"]}, ErrorCode.INVALID_TEXT),
-        ({"command": None}, ErrorCode.VALIDATION_FAILED),
         ({"command": ["true"], "agentId": "01J000000000000000000000AA"}, ErrorCode.VALIDATION_FAILED),
         ({"command": None, "agentId": "01J000000000000000000000AA"}, ErrorCode.AGENT_NOT_FOUND),
         ({"enabled": None}, ErrorCode.VALIDATION_FAILED),
@@ -344,6 +345,24 @@ async def test_bad_schedules_are_refused(shop: Workshop, fields: dict[str, Any],
     if "runAt" not in fields:
         assert await refusal(shop, "schedules.update", id=made["id"], name="x", **fields) is code
         assert await ask(shop, "schedules.get", id=made["id"]) == made
+
+
+async def test_what_names_nothing_to_run_is_run_by_the_product(shop: Workshop) -> None:
+    """A client of DorkOS for Node sends a prompt and means Claude Code; an edit to nothing is refused."""
+    made = await ask(shop, "schedules.create", name="panel", prompt="Tidy.", cron="0 9 * * *")
+    assert (made["runtime"], made["command"], made["agentId"]) == ("claude", None, None)
+    refused = await refusal(shop, "schedules.update", id=made["id"], runtime=None)
+    assert refused is ErrorCode.VALIDATION_FAILED
+
+
+@pytest.mark.parametrize(
+    ("default", "alone"), [(None, "claude"), ("codex", "codex"), ("acp", "claude"), ("command", "claude")]
+)
+def test_the_default_runtime_takes_what_names_nothing(
+    tmp_path: Path, default: str | None, alone: str
+) -> None:
+    """Unless it would need a program to drive."""
+    assert RuntimeCatalog(RuntimeSettings(default=default), tmp_path).alone == alone
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def denied(answer: Any) -> None:
         (
             Column(f"since ({zone_label()})", lambda row: local_time(row["deniedAt"])),
             Column("path", lambda row: row["path"]),
-            Column("reason", lambda row: row["reason"], shrinks=True),
+            Column("reason", lambda row: row.get("reason"), shrinks=True),
         ),
         empty="No path is denied.",
     )

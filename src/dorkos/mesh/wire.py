@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from dorkos.clock import iso
 from dorkos.mesh.manifest import Line
 from dorkos.mesh.model import Candidate, Denial, Discovery, Problem
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.vocabulary import AgentRuntime
 
 Instant = Annotated[datetime, PlainSerializer(iso, return_type=str)]
@@ -57,7 +57,7 @@ class HintsAnswer(Wire):
     suggested_name: str
     detected_runtime: AgentRuntime
     inferred_capabilities: list[str]
-    description: str | None
+    description: str | None = left_out()
     namespace: str | None
     entrypoint: list[str] | None
     schema_version: int | None
@@ -97,7 +97,7 @@ class DenialAnswer(Wire):
 
     path: str
     strategy: str
-    reason: str | None
+    reason: str | None = left_out()
     denied_by: str
     denied_at: Instant
 

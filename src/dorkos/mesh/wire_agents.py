@@ -25,7 +25,7 @@ from dorkos.mesh.observing import Observed
 from dorkos.mesh.registry import Registered
 from dorkos.mesh.statement import Statement
 from dorkos.mesh.wire import AbsolutePath, Filter, Instant, blank_is_absent
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.vocabulary import AgentRuntime, AgentStatus, HealthState
 
 # The lineage's words for health; where it had none, the one that alarms.
@@ -149,7 +149,7 @@ class BehaviorAnswer(Wire):
     """How an agent treats messages."""
 
     response_mode: ResponseMode
-    escalation_threshold: float | None
+    escalation_threshold: float | None = left_out()
 
 
 class BudgetAnswer(Wire):

@@ -73,8 +73,15 @@ async def get_schedule(pulse: PulseService, _caller: Caller, asked: ScheduleId) 
 
 
 async def create_schedule(pulse: PulseService, caller: Caller, asked: CreateSchedule) -> ScheduleDetail:
-    """Store a schedule. A person's fires from its next instant on, an agent's waits until it is approved."""
-    draft = ScheduleDraft(**_fields(asked))
+    """Store a schedule. A person's fires from its next instant on, an agent's waits until it is approved.
+
+    One that does not say what to run is run by the product itself: clients of DorkOS for Node send a prompt
+    and a folder, and mean that.
+    """
+    fields = _fields(asked)
+    if all(fields.get(name) is None for name in (*_TARGETS, "runtime")):
+        fields["runtime"] = pulse.runtimes.alone
+    draft = ScheduleDraft(**fields)
     return await _detail(pulse, await pulse.create_schedule(draft, author=pulse.author(caller)))
 
 

@@ -235,7 +235,7 @@ def _anchor(after: ScheduleDraft, current: Schedule, now: datetime) -> datetime 
 
 
 def _target(draft: ScheduleDraft) -> tuple[object, ...]:
-    return draft.agent_id, draft.command, draft.target_subject
+    return draft.agent_id, draft.command, draft.target_subject, draft.runtime, draft.cwd
 
 
 def _refuse_past(run_at: datetime | None, now: datetime) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from dorkos.clock import iso, to_milliseconds
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import is_ulid
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.relay.payload import encode
 from dorkos.vocabulary import BreakerState, DeliveryStatus, EndpointConsumer, PublishOutcome
 
@@ -26,21 +26,12 @@ class _Absent:
 ABSENT = _Absent()
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 def _is_absent(value: object) -> bool:
     return value is ABSENT
 
 
 def _absent() -> Any:
     return ABSENT
-
-
-def left_out(**rules: Any) -> Any:
-    """A field that is left out of the answer when there is nothing to say."""
-    return Field(default=None, exclude_if=_is_none, **rules)
 
 
 # The lineage's clients say `new` and `cur` for what its tables called pending and delivered.

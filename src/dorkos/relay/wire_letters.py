@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.relay.model import LetterFilter
-from dorkos.relay.wire import Limit, MessageView, left_out, page_cursor
+from dorkos.relay.wire import Limit, MessageView, page_cursor
 from dorkos.vocabulary import DeadLetterReason, PublishOutcome
 
 LetterId = Annotated[str, Field(description="The dead letter's id.")]

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.relay.request import RequestState
-from dorkos.relay.wire import ABSENT, BudgetInput, Key, Mailbox, MessageId, MessageView, Recipient, left_out
+from dorkos.relay.wire import ABSENT, BudgetInput, Key, Mailbox, MessageId, MessageView, Recipient
 
 WaitMs = Annotated[
     int, Field(ge=0, le=30_000, description="How long to wait for the reply, in milliseconds.")

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.relay.policy import PRIORITY_MAX
-from dorkos.relay.wire import left_out
 from dorkos.vocabulary import BreakerState, DeadLetterReason, RuleAction
 
 Pattern = Annotated[str, Field(description="A subject, in which `*` is one token and a last `>` the rest.")]

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dorkos.operation import Wire
-from dorkos.relay.wire import MessageId, left_out
+from dorkos.operation import Wire, left_out
+from dorkos.relay.wire import MessageId
 from dorkos.vocabulary import RunState, RunTrigger, TraceStatus
 
 
@@ -46,7 +46,7 @@ class SpanView(Wire):
     message_id: str | None = left_out()
     parent_id: str | None = left_out()
     subject: str | None = left_out()
-    sender: str | None = Field(default=None, alias="from", exclude_if=lambda value: value is None)
+    sender: str | None = left_out(alias="from")
     endpoint: str | None = left_out()
     hop_count: int | None = left_out()
     latency_us: int | None = left_out()

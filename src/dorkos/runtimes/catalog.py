@@ -121,6 +121,15 @@ class RuntimeCatalog:
         """Whether work of this runtime ends with the server that does it."""
         return name in self._runtimes and self._runtimes[name].in_process
 
+    @property
+    def alone(self) -> str:
+        """What a schedule runs that names nothing: the setting `runtimes.default`, else Claude Code.
+
+        A default that needs a program to drive counts as none.
+        """
+        default = self.settings.default
+        return "claude" if default in (None, "command", "acp") else default
+
     def drive_of(
         self, kind: AgentRuntime, entrypoint: tuple[str, ...] | None, *, wanted: str | None
     ) -> Drive | None:

@@ -7,12 +7,12 @@ import shutil
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
 from dorkos import __version__
 from dorkos.identity.model import Caller
-from dorkos.operation import Nothing, NoTool, Operation, Wire
+from dorkos.operation import Nothing, NoTool, Operation, Wire, left_out
 from dorkos.server.configuration import Configuration
 from dorkos.vocabulary import Scope
 
@@ -85,7 +85,7 @@ class ConfigChanged(Wire):
     config: dict[str, dict[str, Any]]
     changed: list[str]
     restart_needed: list[str]
-    warnings: list[str] | None = Field(default=None, exclude_if=lambda value: value is None)
+    warnings: list[str] | None = left_out()
 
 
 class SettingOut(Wire):

@@ -12,14 +12,10 @@ from pydantic.alias_generators import to_camel
 from dorkos.clock import iso
 from dorkos.db.backup_facts import BackupFacts
 from dorkos.identity.model import Caller
-from dorkos.operation import McpTool, Nothing, NoTool, Operation, Wire
+from dorkos.operation import McpTool, Nothing, NoTool, Operation, Wire, left_out
 from dorkos.server.fleet import FleetStatus, fleet_status
 from dorkos.server.system import SystemService
 from dorkos.vocabulary import Scope
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class _PartStatus(Wire):
@@ -138,7 +134,7 @@ class ServerInfo(Wire):
     product: Literal["DorkOS"] = "DorkOS"
     port: int | None
     version: str
-    uptime_seconds: int | None = Field(default=None, alias="uptime_seconds", exclude_if=_is_none)
+    uptime_seconds: int | None = left_out(alias="uptime_seconds")
     pulse: PulseStatus
     relay: RelayStatus
     mesh: MeshStatus

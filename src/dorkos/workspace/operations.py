@@ -10,22 +10,14 @@ from pydantic import Field
 from dorkos.clock import iso
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
-from dorkos.operation import Nothing, NoTool, Operation, Wire
+from dorkos.operation import McpTool, Nothing, NoTool, Operation, Wire, left_out
 from dorkos.vocabulary import Scope
 from dorkos.workspace import commands, git, transcripts
 from dorkos.workspace.directory import list_folders
 from dorkos.workspace.files import list_files
 from dorkos.workspace.place import Workspace
 
-_TOOLS = NoTool("An agent looks into its own folder by itself.")
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _optional() -> Any:
-    return Field(default=None, exclude_if=_is_none)
+_NO_TOOL = NoTool("An agent looks into its own folder by itself.")
 
 
 class DirectoryInput(Wire):
@@ -113,8 +105,8 @@ class CommandOut(Wire):
     command: str
     full_command: str
     description: str
-    argument_hint: str | None = _optional()
-    allowed_tools: list[str] | None = _optional()
+    argument_hint: str | None = left_out()
+    allowed_tools: list[str] | None = left_out()
     file_path: str
 
 
@@ -144,11 +136,11 @@ class SessionOut(Wire):
     title: str
     created_at: str
     updated_at: str
-    last_message_preview: str | None = _optional()
+    last_message_preview: str | None = left_out()
     permission_mode: str
-    model: str | None = _optional()
-    context_tokens: int | None = _optional()
-    cwd: str | None = _optional()
+    model: str | None = left_out()
+    context_tokens: int | None = left_out()
+    cwd: str | None = left_out()
 
 
 class HistoryMessage(Wire):
@@ -157,13 +149,20 @@ class HistoryMessage(Wire):
     id: str
     role: str
     content: str
-    timestamp: str | None = _optional()
+    timestamp: str | None = left_out()
 
 
 class HistoryOut(Wire):
     """The newest thousand messages of a session, in their order."""
 
     messages: list[HistoryMessage]
+
+
+class SessionCount(Wire):
+    """How many sessions a project has; `cwd` is its folder."""
+
+    count: int
+    cwd: str
 
 
 async def _directory(part: Workspace, _caller: Caller, asked: DirectoryInput) -> DirectoryOut:
@@ -231,6 +230,12 @@ async def _sessions(part: Workspace, _caller: Caller, asked: SessionsInput) -> l
     return [_session_out(one) for one in found]
 
 
+async def _session_count(part: Workspace, _caller: Caller, asked: SessionsInput) -> SessionCount:
+    folder = part.folder(asked.cwd)
+    found = await asyncio.to_thread(lambda: transcripts.sessions(_project(part, asked)))
+    return SessionCount(count=len(found), cwd=str(folder))
+
+
 async def _session(part: Workspace, _caller: Caller, asked: SessionInput) -> SessionOut:
     found = await asyncio.to_thread(lambda: transcripts.session(_project(part, asked), asked.id))
     if found is None:
@@ -277,7 +282,13 @@ def _no_session(session_id: str) -> DorkError:
 
 
 def _get(
-    name: str, summary: str, path: str, shapes: tuple[Any, Any], handler: Any
+    name: str,
+    summary: str,
+    path: str,
+    shapes: tuple[Any, Any],
+    handler: Any,
+    *,
+    tool: McpTool | NoTool = _NO_TOOL,
 ) -> Operation[Any, Any, Any]:
     return Operation(
         name=f"workspace.{name}",
@@ -289,7 +300,7 @@ def _get(
         input=shapes[0],
         answer=shapes[1],
         handler=handler,
-        mcp=_TOOLS,
+        mcp=tool,
     )
 
 
@@ -319,6 +330,14 @@ OPERATIONS: tuple[Operation[Workspace, Any, Any], ...] = (
         "/api/sessions",
         (SessionsInput, list[SessionOut]),
         _sessions,
+    ),
+    _get(
+        "session_count",
+        "How many sessions of Claude Code a project has",
+        "/api/sessions/count",
+        (SessionsInput, SessionCount),
+        _session_count,
+        tool=McpTool("get_session_count", "Count the sessions of Claude Code in a project.", read_only=True),
     ),
     _get("session", "One session of Claude Code", "/api/sessions/{id}", (SessionInput, SessionOut), _session),
     _get(

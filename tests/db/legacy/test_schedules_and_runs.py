@@ -15,11 +15,12 @@ _INTERRUPTED = "Interrupted by server restart"
 
 def _expected_schedules(home: str) -> list[dict[str, Any]]:
     """Every schedule in the columns that it has here."""
-    newer = [row for _, row in expected_rows(home, "pulse_schedules")]
+    newer = [row | {"runtime": "claude"} for _, row in expected_rows(home, "pulse_schedules")]
     older = [
         {
             "id": ulid_for("pulse_schedules", entry["id"], entry["createdAt"]),
             "description": None,
+            "runtime": "claude",
             "max_runtime": entry["maxRuntime"],
             "permission_mode": entry["permissionMode"],
             "created_at": entry["createdAt"],

@@ -144,6 +144,8 @@ def _schedule(cells: Cells, schedule_problem: ScheduleProblem) -> Row:
         "timezone": timezone,
         "prompt": prompt,
         "cwd": cells.text("cwd"),
+        # It ran nothing else; a schedule that names nothing to run would only ever fail.
+        "runtime": "claude",
         "status": status,
         # Also where it is paused or waits for approval: whoever lets it go should know.
         "status_reason": problem,

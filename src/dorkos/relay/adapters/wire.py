@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dorkos.clock import iso
-from dorkos.operation import Wire
+from dorkos.operation import Wire, left_out
 from dorkos.relay.adapters import secrets
 from dorkos.relay.adapters.configs import sends
 from dorkos.relay.adapters.model import Adapter, AdapterStatus
-from dorkos.relay.wire import ABSENT, Mailbox, left_out
+from dorkos.relay.wire import ABSENT, Mailbox
 from dorkos.vocabulary import AdapterState, DeliveryStatus
 
 AdapterId = Annotated[str, Field(description="The adapter's id.")]
