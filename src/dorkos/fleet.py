@@ -137,7 +137,7 @@ def gate(tx: Transaction) -> Fleet:
     """
     tx.run(_TOGETHER, {})
     # A statement of its own: on PostgreSQL it sees what was committed while the lock was waited for.
-    return _fleet(tx.run(_READ, {}))
+    return _fleet(tx.recall(_READ, {}))
 
 
 def read(connection: sa.Connection | Transaction) -> Fleet:

@@ -127,20 +127,6 @@ async def test_a_start_behind_a_change_sees_it(db: Database) -> None:
     await changing
 
 
-async def test_starts_do_not_wait_for_each_other(db: Database) -> None:
-    """Two that start something at the same time are both within their transactions."""
-    if db.dialect == "sqlite":  # It has one writer; there both follow one another anyway.
-        assert [await db.write(gate), await db.write(gate)] == [Fleet(), Fleet()]
-        return
-    meeting = threading.Barrier(2)
-
-    def start(tx: Transaction) -> None:
-        gate(tx)
-        meeting.wait(30)
-
-    await asyncio.gather(db.write(start), db.write(start))
-
-
 @pytest.mark.parametrize(
     "value",
     ["", "null", "[]", "{", '{"mode":"asleep"}', '{"mode":"running","reason":1}', '{"mode":null}'],
@@ -159,7 +145,7 @@ async def test_a_mode_that_cannot_be_read_is_a_hold(db: Database, value: str) ->
 async def test_the_hold_of_an_offline_command_is_the_same_hold(db: Database, clock: ManualClock) -> None:
     """What an adoption, an import or a restore leaves is read here, and lifted as any other."""
     since = clock.now()
-    await db.write(lambda tx: hold_fleet(tx._connection, reason="adopted", now=since))
+    await db.write(lambda tx: hold_fleet(tx._group.connection, reason="adopted", now=since))
 
     assert await db.write(gate) == Fleet(FleetMode.HOLD, "adopted", None, since)
     clock.advance(timedelta(hours=1))
@@ -167,7 +153,7 @@ async def test_the_hold_of_an_offline_command_is_the_same_hold(db: Database, clo
     assert (lifted.fires, lifted.held_until) == (True, clock.now())
     # And again, over the row that is there by now.
     again = partial(hold_fleet, reason="restored", now=clock.now())
-    await db.write(lambda tx: again(tx._connection))
+    await db.write(lambda tx: again(tx._group.connection))
     assert (await db.write(gate)).reason == "restored"
 
 

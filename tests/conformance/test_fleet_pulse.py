@@ -302,7 +302,7 @@ async def test_the_cursors_of_an_offline_hold_are_taken_up(shop: Workshop, clock
     paused = await shop.schedule()
     await shop.pulse.update_schedule(paused.id, {"enabled": False}, author=author())
     hours(clock, 3.5)
-    await shop.db.write(lambda tx: hold_fleet(tx._connection, reason="restored", now=clock.now()))
+    await shop.db.write(lambda tx: hold_fleet(tx._group.connection, reason="restored", now=clock.now()))
     await shop.scheduler().work()
 
     async def next_due(schedule_id: str) -> object:
@@ -323,7 +323,7 @@ async def test_an_interval_is_taken_up_from_an_offline_hold(shop: Workshop, cloc
     interval = sa.update(pulse_schedules).values(every_ms=60_000, anchor_at=anchor)
     await shop.db.write(lambda tx: tx.execute(interval))
     clock.advance(timedelta(minutes=90, seconds=30))
-    await shop.db.write(lambda tx: hold_fleet(tx._connection, reason="restored", now=clock.now()))
+    await shop.db.write(lambda tx: hold_fleet(tx._group.connection, reason="restored", now=clock.now()))
     assert (await shop.store.get_schedule(made.id)).next_due_at == clock.now()
     await shop.scheduler().work()
 

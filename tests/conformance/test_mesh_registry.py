@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -471,9 +470,6 @@ async def test_unknown_agents_are_refused_by_name(fleet: Fleet) -> None:
 async def test_of_two_removals_one_succeeds(fleet: Fleet) -> None:
     """The other is told that the agent is gone, and leaves no second event."""
     await fleet.register(make_project(fleet.root / "scout", SCOUT))
-    if fleet.db.dialect == "postgresql":  # SQLite has one writer, so there they cannot meet halfway.
-        fleet.schedules.meeting = threading.Barrier(2)
-
     done = await asyncio.gather(
         *(fleet.mesh.registry.unregister(A_ULID, actor=ACTOR) for _ in range(2)), return_exceptions=True
     )

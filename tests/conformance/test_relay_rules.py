@@ -241,7 +241,7 @@ async def test_rows_written_from_below_bind_the_next_publish(
 
     def imported(tx: Transaction) -> None:
         _insert(tx, from_pattern=">", to_pattern=">", action=DENY)
-        hold_fleet(tx._connection, reason="imported", now=clock.now())
+        hold_fleet(tx._group.connection, reason="imported", now=clock.now())
 
     await db.write(imported)
     assert outcome(await office.send()) is PublishOutcome.DENIED
@@ -261,7 +261,7 @@ async def test_a_row_that_cannot_be_understood_denies_everything(
 
     def store(tx: Transaction) -> None:
         _insert(tx, from_pattern=source, to_pattern=target, action=ALLOW)
-        hold_fleet(tx._connection, reason="imported", now=clock.now())
+        hold_fleet(tx._group.connection, reason="imported", now=clock.now())
 
     await db.write(store)
     receipt = await office.send()
@@ -291,7 +291,7 @@ async def test_an_action_that_is_none_denies_everything(
                 " FROM relay_endpoints LIMIT 1"
             )
         )
-        hold_fleet(tx._connection, reason="imported", now=clock.now())
+        hold_fleet(tx._group.connection, reason="imported", now=clock.now())
 
     async with _constraint_restored(db):
         await db.write(store)

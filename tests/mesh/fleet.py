@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,18 +56,12 @@ def manifest_of(project: Path) -> dict[str, object]:
 
 @dataclass
 class HiddenSchedules:
-    """Stands where Pulse stands: the agents whose schedules it was asked to hide.
-
-    With a `meeting`, a removal goes on only when as many removals have come this far.
-    """
+    """Stands where Pulse stands: the agents whose schedules it was asked to hide."""
 
     hidden: list[str] = field(default_factory=list)
-    meeting: threading.Barrier | None = None
 
     def hide_schedules(self, tx: Transaction, *, agent_id: str) -> None:
         self.hidden.append(agent_id)
-        if self.meeting is not None:
-            self.meeting.wait(60)
 
 
 @dataclass

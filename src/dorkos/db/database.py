@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from dorkos.db.faults import explain
+from dorkos.db.group import Group, Part
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.system import events
 from dorkos.errors import DorkError, ErrorCode
@@ -19,6 +20,7 @@ from dorkos.errors import DorkError, ErrorCode
 log = logging.getLogger("dorkos.db")
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Part)
 
 _INSERT_EVENT = Prepared(events.insert(), "kind", "entity_id", "actor", "at", "data")
 
@@ -43,9 +45,12 @@ class Transaction:
     was lost. It never catches a database error: on PostgreSQL the transaction is broken by then.
     """
 
-    def __init__(self, connection: sa.Connection, now: Callable[[], datetime]) -> None:
-        """Wrap one open transaction. `now` is the clock that leases and cursors are measured by."""
-        self._connection = connection
+    def __init__(
+        self, connection: sa.Connection, now: Callable[[], datetime], group: Group | None = None
+    ) -> None:
+        """Wrap one open transaction. `now` is the clock that leases and cursors are measured by; `group` has
+        the changes that are committed with this one."""
+        self._group = group or Group(connection)
         self._clock = now
         self._now: datetime | None = None
         self.events: list[EmittedEvent] = []
@@ -53,7 +58,7 @@ class Transaction:
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`, for the few statements that each has to be told in its own words."""
-        return self._connection.dialect.name
+        return self._group.connection.dialect.name
 
     def execute(
         self,
@@ -61,15 +66,30 @@ class Transaction:
         parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> sa.CursorResult[Any]:
         """Run one statement in this transaction."""
-        return self._connection.execute(statement, parameters)
+        return self._group.execute(statement, parameters)
 
     def run(self, prepared: Prepared, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run one hot statement in this transaction; the rows that it answers."""
-        return prepared.run(self._connection, values)
+        return self._group.run(prepared, values)
 
     def run_many(self, prepared: Prepared, many: Sequence[Mapping[str, Any]]) -> list[list[tuple[Any, ...]]]:
         """Run one hot statement for each of several values, in their order; what each of them answers."""
-        return prepared.run_many(self._connection, many)
+        return self._group.run_many(prepared, many)
+
+    def add(self, prepared: Prepared, values: Mapping[str, Any]) -> None:
+        """Insert a row, together with those of other changes: before the commit, and before any statement
+        that could see it. A fault of the row comes out only then, and costs everybody a second try, so this
+        is for rows that are known to fit.
+        """
+        self._group.add(prepared, values)
+
+    def recall(self, prepared: Prepared, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """What a query answers. It is asked once for all changes of a commit, until one changes its table."""
+        return self._group.recall(prepared, values)
+
+    def part(self, kind: type[P]) -> P:
+        """Something that the changes of one commit share. See `dorkos.db.group`."""
+        return self._group.part(kind)
 
     def now(self) -> datetime:
         """The time of this change, the same at every call: the injected clock on SQLite, the database's on
@@ -88,16 +108,21 @@ class Transaction:
         """Record that something changed. The event is stored with this change or not at all."""
         self.events.append(EmittedEvent(kind, entity_id, dict(data or {}), actor))
 
-    def store_events(self) -> None:
-        """Insert what was emitted. Called by the engine as the last statement of the change."""
+    def hand_over_events(self) -> None:
+        """Let what was emitted be stored. Called by the engine when the change has returned."""
         if not self.events:
             return
         at = self.now()
-        stored = [
-            {"kind": e.kind, "entity_id": e.entity_id, "actor": e.actor, "at": at, "data": e.data}
-            for e in self.events
-        ]
-        self.run_many(_INSERT_EVENT, stored)
+        for e in self.events:
+            self.add(
+                _INSERT_EVENT,
+                {"kind": e.kind, "entity_id": e.entity_id, "actor": e.actor, "at": at, "data": e.data},
+            )
+
+    def finish(self) -> None:
+        """Store all that waits, events last. For a change that is committed by itself."""
+        self.hand_over_events()
+        self._group.write()
 
 
 Change = Callable[[Transaction], T]

@@ -140,11 +140,12 @@ def may_retry(fault: Exception) -> bool:
     return isinstance(fault, sa.exc.DBAPIError) and getattr(fault.orig, "sqlstate", None) in _RETRY_STATES
 
 
-def connection_lost(fault: sa.exc.DBAPIError) -> bool:
-    """Whether the server went away. psycopg gives no SQLSTATE then, or one of class 08 or 57P."""
+def connection_lost(fault: Exception) -> bool:
+    """Whether the server went away. psycopg gives no SQLSTATE then, or one of class 08 or 57P, or that of a
+    transaction in which nothing was asked for too long."""
     if not isinstance(fault, sa.exc.OperationalError | sa.exc.InterfaceError):
         return False
     if isinstance(fault.orig, sqlite_driver().Error):
         return False  # A file has no connection to lose; what is unknown there is a fault of ours.
     state = getattr(fault.orig, "sqlstate", None)
-    return state is None or state.startswith(("08", "57P"))
+    return state is None or state.startswith(("08", "57P", "25P03"))

@@ -8,18 +8,22 @@ everything else stays readable SQLAlchemy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
+from dorkos.db.schema.tables import metadata
 from dorkos.db.types import bind_converter, result_converter
 
 _Convert = Callable[[Any], Any]
 # Rows of one INSERT on SQLite, where each statement is a trip through the lock of the interpreter.
-_BLOCK = 50
+_BLOCKS = (64, 16, 4)
 _MOST_VARIABLES = 30_000
 
 
@@ -33,10 +37,13 @@ class _Compiled:
     convert: tuple[tuple[int, _Convert], ...]
     positional: bool
     fixed: Mapping[str, Any]
-    results: tuple[_Convert | None, ...]
-    converts: bool
-    # The same INSERT with `_BLOCK` rows, and where in a row stands what it answers. None: one at a time.
-    block: tuple[str, tuple[int, ...]] | None = None
+    answers: bool
+    # By their places in a row that it answers, those that are no Python values yet.
+    results: tuple[tuple[int, _Convert], ...]
+    # The same INSERT with each of `_BLOCKS` rows, and where in a row stands what it answers.
+    # No text: one at a time.
+    blocks: tuple[tuple[int, str], ...] = ()
+    answered: tuple[int, ...] = ()
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
         """The values as the driver takes them."""
@@ -48,12 +55,12 @@ class _Compiled:
 
     def row(self, stored: Sequence[Any]) -> tuple[Any, ...]:
         """One row of the answer with its Python values."""
-        if not self.converts:
+        if not self.results:
             return tuple(stored)
-        return tuple(
-            value if convert is None else convert(value)
-            for value, convert in zip(stored, self.results, strict=True)
-        )
+        given = list(stored)
+        for place, convert in self.results:
+            given[place] = convert(given[place])
+        return tuple(given)
 
 
 class Prepared:
@@ -68,6 +75,69 @@ class Prepared:
         self._columns = columns
         self._compiled: dict[str, _Compiled] = {}
 
+    @cached_property
+    def table(self) -> sa.Table | None:
+        """What it changes; None for a query."""
+        target = None if isinstance(self._statement, sa.Select) else self._statement.table
+        return target if isinstance(target, sa.Table) else None
+
+    @cached_property
+    def writes(self) -> frozenset[str]:
+        """The name of the table that it changes; none for a query."""
+        return frozenset() if self.table is None else frozenset({self.table.name})
+
+    @cached_property
+    def looks_at(self) -> frozenset[str]:
+        """The tables whose rows it may see or change, or has to find there as what it refers to."""
+        # Rather one too many, for a column of the same name, than one too few.
+        found = metadata.tables.keys() & self.words
+        if self.table is not None:
+            refers = (
+                key for key in self.table.foreign_keys if self.sets is None or key.parent.name in self.sets
+            )
+            found |= {key.column.table.name for key in refers}
+        if isinstance(self._statement, sa.Delete):
+            found |= {each.name for each in metadata.tables.values() if _refers(each, self.table)}
+        return frozenset(found)
+
+    @cached_property
+    def is_insert(self) -> bool:
+        """Whether it only adds rows."""
+        return isinstance(self._statement, sa.Insert)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words of its text, names of tables and columns among them."""
+        return frozenset(re.findall(r"\w+", self._text))
+
+    @cached_property
+    def sets(self) -> frozenset[str] | None:
+        """The columns that an UPDATE sets; None where rows come or go."""
+        return (
+            frozenset(re.findall(r"(\w+)=", self._text)) if isinstance(self._statement, sa.Update) else None
+        )
+
+    @cached_property
+    def answers(self) -> bool:
+        """Whether it answers rows."""
+        return isinstance(self._statement, sa.Select) or bool(self._statement.exported_columns)
+
+    def changes(self, query: Prepared) -> bool:
+        """Whether it may change what the query answers."""
+        if self.writes.isdisjoint(query.looks_at):
+            return False
+        return self.sets is None or not self.sets.isdisjoint(query.words)
+
+    @cached_property
+    def _text(self) -> str:
+        return str(self._statement.compile(dialect=sqlite.dialect()))
+
+    @cached_property
+    def rank(self) -> int:
+        """Where its table stands among all, those first to which others refer."""
+        assert self.table is not None
+        return metadata.sorted_tables.index(self.table)
+
     def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run it in the connection's transaction; the rows that it answers, none for one that answers none.
 
@@ -78,7 +148,7 @@ class Prepared:
         driver: Any = connection.connection.dbapi_connection
         try:
             cursor = driver.execute(compiled.text, parameters)
-            return [compiled.row(row) for row in cursor.fetchall()] if compiled.results else []
+            return [compiled.row(row) for row in cursor.fetchall()] if compiled.answers else []
         except connection.dialect.loaded_dbapi.Error as fault:
             raise sa.exc.DBAPIError.instance(
                 compiled.text, dict(values), fault, connection.dialect.loaded_dbapi.Error
@@ -98,7 +168,7 @@ class Prepared:
             return []
         compiled = self._on(connection.dialect)
         driver: Any = connection.connection.dbapi_connection
-        answers = bool(compiled.results)
+        answers = compiled.answers
         try:
             with driver.cursor() as cursor:
                 cursor.executemany(
@@ -118,29 +188,43 @@ class Prepared:
     def _run_blocks(
         self, connection: sa.Connection, many: Sequence[Mapping[str, Any]]
     ) -> list[list[tuple[Any, ...]]]:
-        block = self._on(connection.dialect).block
-        whole = 0 if block is None else len(many) // _BLOCK * _BLOCK
+        if not self.answers and not self.is_insert:
+            self._run_all(connection, many)
+            return [[] for _ in many]
         found: list[list[tuple[Any, ...]]] = []
-        for start in range(0, whole, _BLOCK):
-            found += self._run_block(connection, many[start : start + _BLOCK])
-        return found + [self.run(connection, values) for values in many[whole:]]
+        start = 0
+        for size, text in self._on(connection.dialect).blocks:
+            while len(many) - start >= size:
+                found += self._run_block(connection, text, many[start : start + size])
+                start += size
+        return found + [self.run(connection, values) for values in many[start:]]
+
+    def _run_all(self, connection: sa.Connection, many: Sequence[Mapping[str, Any]]) -> None:
+        compiled = self._on(connection.dialect)
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            driver.executemany(compiled.text, [compiled.parameters(values) for values in many])
+        except connection.dialect.loaded_dbapi.Error as fault:
+            raise sa.exc.DBAPIError.instance(
+                compiled.text, [dict(values) for values in many], fault, connection.dialect.loaded_dbapi.Error
+            ) from fault
 
     def _run_block(
-        self, connection: sa.Connection, many: Sequence[Mapping[str, Any]]
+        self, connection: sa.Connection, text: str, many: Sequence[Mapping[str, Any]]
     ) -> list[list[tuple[Any, ...]]]:
         compiled = self._on(connection.dialect)
-        assert compiled.block is not None
-        text, answered = compiled.block
         given: list[Any] = [compiled.parameters(values) for values in many]
         driver: Any = connection.connection.dbapi_connection
         try:
             cursor = driver.execute(text, list(chain.from_iterable(given)))
-            rows = {tuple(row): compiled.row(row) for row in cursor.fetchall()} if compiled.results else {}
+            if not compiled.answers:
+                return [[] for _ in many]
+            rows = {tuple(row): compiled.row(row) for row in cursor.fetchall()}
         except connection.dialect.loaded_dbapi.Error as fault:
             raise sa.exc.DBAPIError.instance(
                 text, [dict(values) for values in many], fault, connection.dialect.loaded_dbapi.Error
             ) from fault
-        keys = [tuple(row[place] for place in answered) for row in given]
+        keys = [tuple(row[place] for place in compiled.answered) for row in given]
         return [[rows[key]] if key in rows else [] for key in keys]
 
     def _on(self, dialect: sa.Dialect) -> _Compiled:
@@ -164,7 +248,7 @@ class Prepared:
             if isinstance(self._statement, sa.Select)
             else self._statement.exported_columns
         )
-        results = tuple(result_converter(column.type, dialect) for column in answered)
+        results = ((place, result_converter(column.type, dialect)) for place, column in enumerate(answered))
         order = tuple(getattr(text, "positiontup", None) or ())
         names = order or tuple(binds)
         converts = ((place, binds[name]) for place, name in enumerate(names))
@@ -175,17 +259,22 @@ class Prepared:
             tuple((place, convert) for place, convert in converts if convert is not None),
             bool(order),
             fixed,
-            results,
-            any(results),
-            _block(str(text), order, columns) if isinstance(self._statement, sa.Insert) else None,
+            bool(answered),
+            tuple((place, convert) for place, convert in results if convert is not None),
+            *(_blocks(str(text), order, columns) if isinstance(self._statement, sa.Insert) else ()),
         )
 
 
-def _block(text: str, order: Sequence[str], answered: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
+def _blocks(
+    text: str, order: Sequence[str], answered: Sequence[str]
+) -> tuple[tuple[tuple[int, str], ...], tuple[int, ...]]:
     row = f"({', '.join('?' * len(order))})"
-    if text.count(row) != 1 or len(order) * _BLOCK > _MOST_VARIABLES:
-        return None
-    if not all(name in order for name in answered):
-        return None
-    together = text.replace(row, ", ".join([row] * _BLOCK))
-    return together, tuple(order.index(name) for name in answered)
+    if text.count(row) != 1 or not all(name in order for name in answered):
+        return (), ()
+    sizes = (size for size in _BLOCKS if len(order) * size <= _MOST_VARIABLES)
+    texts = tuple((size, text.replace(row, ", ".join([row] * size))) for size in sizes)
+    return texts, tuple(order.index(name) for name in answered)
+
+
+def _refers(table: sa.Table, to: sa.Table | None) -> bool:
+    return any(key.column.table is to for key in table.foreign_keys)

@@ -62,7 +62,7 @@ def record_offline(database: Path, note: BackupNote, *, clock: Clock) -> bool:
         with migrating_sqlite(database) as connection, connection.begin():
             tx = Transaction(connection, clock.now)
             note_rehearsed(tx, note)
-            tx.store_events()
+            tx.finish()
     except DorkError as refusal:
         if refusal.code is ErrorCode.DISK_FULL:
             raise

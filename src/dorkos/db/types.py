@@ -34,6 +34,7 @@ E = TypeVar("E", bound=StrEnum)
 
 # One change stores the same instant in several columns and rows.
 _iso = lru_cache(maxsize=1024)(iso)
+_from_iso = lru_cache(maxsize=1024)(from_iso)
 # Made once: json.dumps with options makes an encoder at every call.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -189,6 +190,8 @@ def result_converter(kind: TypeEngine[Any], dialect: sa.Dialect) -> Callable[[An
         members: dict[Any, Any] = {member.value: member for member in kind.enum} | {None: None}
         enum = kind.enum
         return lambda value: members[value] if value in members else enum(value)
+    if isinstance(kind, Instant) and dialect.name != "postgresql":
+        return lambda value: None if value is None else _from_iso(value)
     if isinstance(kind, Text | Integer):
         return None
     return kind.dialect_impl(dialect).result_processor(dialect, None)

@@ -85,7 +85,7 @@ class AccessControl:
 
     def decide(self, tx: Transaction, sender: str, target: str) -> Decision:
         """Whether `sender` may send to `target`, in the transaction that would store the message."""
-        found = tx.run(_REVISION, {})
+        found = tx.recall(_REVISION, {})
         if not found:
             return decide(rules.deciding(tx), sender, target)
         revision = found[0][0]

@@ -19,11 +19,12 @@ import sqlalchemy as sa
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index as i
+from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay import breaker, deadletters, endpoints, trace
 from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
-from dorkos.relay.model import Claim, Delivery, Endpoint, Lease
+from dorkos.relay.model import Claim, Delivery, Lease, Mailbox
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer
 
 # The most dead letters that one claim makes on its way, so that the change stays short.
@@ -68,11 +69,16 @@ _ACK = Prepared(
     .values(
         status=DeliveryStatus.DELIVERED, delivered_at=sa.bindparam("now"), lease_token=None, lease_owner=None
     )
-    .returning(i.c.id, i.c.created_at, i.c.claimed_at)
+    .returning(
+        i.c.id,
+        i.c.created_at,
+        i.c.claimed_at,
+        sa.select(m.c.bytes).where(m.c.id == sa.bindparam("of_message")).scalar_subquery().label("bytes"),
+    )
 )
 
 
-def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_attempts: int) -> Claim:
+def claim(tx: Transaction, endpoint: Mailbox, lease: Lease, *, limit: int, max_attempts: int) -> Claim:
     """Lease up to `limit` messages that nobody holds, the longest waiting first.
 
     A message that has expired, or was claimed `max_attempts` times already, becomes a dead letter on
@@ -106,7 +112,7 @@ def claim(tx: Transaction, endpoint: Endpoint, lease: Lease, *, limit: int, max_
 
 
 def ack(
-    tx: Transaction, endpoint: Endpoint, message_id: str, token: str, *, actor: str, run_id: str | None = None
+    tx: Transaction, endpoint: Mailbox, message_id: str, token: str, *, actor: str, run_id: str | None = None
 ) -> None:
     """Settle a claimed message as delivered, for good; `run_id` is the run that took it, if one did.
 
@@ -116,8 +122,8 @@ def ack(
     acked = tx.run(_ACK, {"of_message": message_id, "endpoint": endpoint.id, "token": token, "now": tx.now()})
     if not acked:
         raise _not_held(tx, endpoint, message_id)
-    delivery_id, sent_at, claimed_at = acked[0]
-    endpoints.leave_one(tx, endpoint.id, message_id)
+    delivery_id, sent_at, claimed_at, size = acked[0]
+    endpoints.leave_one(tx, endpoint.id, size)
     if endpoint.consumer is not EndpointConsumer.CLAIM:
         breaker.success(tx, endpoint.id, subject=endpoint.subject)
     latency_us = trace.delivered(
@@ -145,7 +151,7 @@ def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None
             run_id=None,
         )
     )
-    endpoints.leave_one(tx, delivery.endpoint_id, delivery.message.id)
+    endpoints.leave_one(tx, delivery.endpoint_id, delivery.message.bytes)
     latency_us = trace.delivered(
         tx,
         hop_id=delivery.id,
@@ -159,7 +165,7 @@ def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None
 
 def nack(
     tx: Transaction,
-    endpoint: Endpoint,
+    endpoint: Mailbox,
     message_id: str,
     token: str,
     *,
@@ -187,7 +193,7 @@ def nack(
     return give_back(tx, delivery, delay=delay, max_attempts=max_attempts, actor=actor)
 
 
-def extend(tx: Transaction, endpoint: Endpoint, message_id: str, token: str, duration: timedelta) -> datetime:
+def extend(tx: Transaction, endpoint: Mailbox, message_id: str, token: str, duration: timedelta) -> datetime:
     """Hold a claimed message for `duration` from now; the new end. Raises `lease_lost`."""
     until = tx.now() + duration
     extended = tx.execute(
@@ -272,7 +278,7 @@ def emit(tx: Transaction, kind: str, delivery: Delivery, *, actor: str | None, *
     tx.emit(kind, delivery.message.id, place | data, actor=actor)
 
 
-def _claimable(tx: Transaction, endpoint: Endpoint, now: datetime, limit: int) -> list[Delivery]:
+def _claimable(tx: Transaction, endpoint: Mailbox, now: datetime, limit: int) -> list[Delivery]:
     rows = tx.run(_CLAIMABLE, {"endpoint": endpoint.id, "now": now, "most": limit})
     return sorted((delivery_of(row) for row in rows), key=lambda delivery: delivery.position)
 
@@ -301,7 +307,7 @@ def _exhausted(max_attempts: int) -> str:
     return f"It was tried {max_attempts} times and never acknowledged."
 
 
-def _not_held(tx: Transaction, endpoint: Endpoint, message_id: str) -> DorkError:
+def _not_held(tx: Transaction, endpoint: Mailbox, message_id: str) -> DorkError:
     """Why the token holds nothing, as the refusal to raise."""
     status = tx.execute(
         sa.select(i.c.status).where(i.c.message_id == message_id, i.c.endpoint_id == endpoint.id)

@@ -16,11 +16,11 @@ from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles fo
 
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
-from dorkos.db.schema.relay import relay_breakers, relay_messages
+from dorkos.db.schema.relay import relay_breakers
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.types import Integer
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay.model import Endpoint
+from dorkos.relay.model import Endpoint, Mailbox
 from dorkos.relay.subjects import subject_hash
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
@@ -57,21 +57,15 @@ _IS_BROKEN = sa.exists().where(
 )
 _TAKES = {True: Prepared(_TAKE_ON_PROBATION), False: Prepared(_TAKE_ON_PROBATION.where(~_IS_BROKEN))}
 
-_LEAVE_ONE = Prepared(
-    sa.update(e)
-    .where(e.c.id == sa.bindparam("endpoint"))
-    .values(
-        pending_count=e.c.pending_count - 1,
-        pending_bytes=e.c.pending_bytes
-        - sa.select(relay_messages.c.bytes)
-        .where(relay_messages.c.id == sa.bindparam("message"))
-        .scalar_subquery(),
+_FIND = Prepared(sa.select(*_COLUMNS).where(e.c.subject == sa.bindparam("of_subject")))
+
+_MAILBOX = Prepared(
+    sa.select(*(e.c[field.name] for field in fields(Mailbox))).where(
+        e.c.subject == sa.bindparam("of_subject")
     )
 )
 
-_FIND = Prepared(sa.select(*_COLUMNS).where(e.c.subject == sa.bindparam("of_subject")))
-
-_LEAVE = (
+_LEAVE = Prepared(
     sa.update(e)
     .where(e.c.id == sa.bindparam("endpoint"))
     .values(
@@ -148,21 +142,40 @@ def no_room(mailbox: Endpoint, size: int, settings: RelaySettings) -> str | None
     return None
 
 
-def leave_one(tx: Transaction, endpoint_id: str, message_id: str) -> None:
-    """Count off one delivery that is no longer pending."""
-    tx.run(_LEAVE_ONE, {"endpoint": endpoint_id, "message": message_id})
+class _Leaving:
+    """How many deliveries are no longer pending, by mailbox, counted off once for all changes of a commit."""
+
+    tables = frozenset({e.name})
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._gone: dict[str, tuple[int, int]] = {}
+
+    def count(self, endpoint_id: str, size: int) -> None:
+        """One delivery of so many bytes."""
+        count, total = self._gone.get(endpoint_id, (0, 0))
+        self._gone[endpoint_id] = (count + 1, total + size)
+
+    def write(self) -> None:
+        """Count them off."""
+        gone, self._gone = self._gone, {}
+        values = ({"endpoint": each, "gone": count, "size": size} for each, (count, size) in gone.items())
+        _LEAVE.run_many(self._connection, list(values))
+
+    def forget(self) -> None:
+        """Nothing was read."""
+
+
+def leave_one(tx: Transaction, endpoint_id: str, size: int) -> None:
+    """Count off one delivery of `size` bytes that is no longer pending."""
+    tx.part(_Leaving).count(endpoint_id, size)
 
 
 def leave(tx: Transaction, sizes: Iterable[tuple[str, int]]) -> None:
-    """Count off deliveries that are no longer pending, given as (endpoint id, bytes).
-
-    Mailboxes are updated in id order, so that two changes with the same mailboxes cannot deadlock.
-    """
-    gone: dict[str, list[int]] = {}
+    """Count off deliveries that are no longer pending, given as (endpoint id, bytes)."""
+    leaving = tx.part(_Leaving)
     for endpoint_id, size in sizes:
-        gone.setdefault(endpoint_id, []).append(size)
-    for endpoint_id, each in sorted(gone.items()):
-        tx.execute(_LEAVE, {"endpoint": endpoint_id, "gone": len(each), "size": sum(each)})
+        leaving.count(endpoint_id, size)
 
 
 def lock(tx: Transaction, endpoint_id: str) -> Endpoint | None:
@@ -190,23 +203,29 @@ def get(connection: sa.Connection | Transaction, subject: str) -> Endpoint:
     """The mailbox with this subject, open or closed. Raises `endpoint_not_found`."""
     endpoint = find(connection, subject)
     if endpoint is None:
-        raise DorkError(
-            ErrorCode.ENDPOINT_NOT_FOUND,
-            f"There is no mailbox {subject}.",
-            hint="`dorkos relay endpoints` lists the mailboxes; `dorkos relay open` makes one.",
-        )
+        raise _not_found(subject)
     return endpoint
+
+
+def mailbox(tx: Transaction, subject: str, *, is_open: bool = False) -> Mailbox:
+    """The mailbox with this subject, read once for all changes of a commit.
+
+    Raises `endpoint_not_found`; for a closed one, too, if it `is_open` that is asked for.
+    """
+    rows = tx.recall(_MAILBOX, {"of_subject": subject})
+    if not rows:
+        raise _not_found(subject)
+    found = Mailbox(*rows[0])
+    if is_open and found.closed_at is not None:
+        raise _is_closed(subject)
+    return found
 
 
 def get_open(connection: sa.Connection | Transaction, subject: str) -> Endpoint:
     """The open mailbox with this subject. Raises `endpoint_not_found`, also for a closed one."""
     endpoint = get(connection, subject)
     if endpoint.closed_at is not None:
-        raise DorkError(
-            ErrorCode.ENDPOINT_NOT_FOUND,
-            f"The mailbox {subject} is closed.",
-            hint="Open it again, or look for where its owner moved to.",
-        )
+        raise _is_closed(subject)
     return endpoint
 
 
@@ -287,6 +306,22 @@ def mark_closed(
     for endpoint_id, subject in closed:
         tx.emit("relay.endpoint.closed", endpoint_id, {"subject": subject}, actor=actor)
     return closed
+
+
+def _not_found(subject: str) -> DorkError:
+    return DorkError(
+        ErrorCode.ENDPOINT_NOT_FOUND,
+        f"There is no mailbox {subject}.",
+        hint="`dorkos relay endpoints` lists the mailboxes; `dorkos relay open` makes one.",
+    )
+
+
+def _is_closed(subject: str) -> DorkError:
+    return DorkError(
+        ErrorCode.ENDPOINT_NOT_FOUND,
+        f"The mailbox {subject} is closed.",
+        hint="Open it again, or look for where its owner moved to.",
+    )
 
 
 def _limits(of: Place | Endpoint, settings: RelaySettings) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def store_delivery(
 ) -> str:
     """Put a message into the place that was taken for it; the id of the delivery."""
     delivery_id = new_id()
-    tx.run(
+    tx.add(
         _INSERT_DELIVERY,
         {
             "id": delivery_id,

@@ -42,7 +42,7 @@ def insert(tx: Transaction, message: Message, envelope: Envelope) -> bool:
     """Store a message. False if the sender has just used the key of the envelope for another."""
     values = {name: getattr(message, name) for name in _FIELDS}
     if envelope.key is None and envelope.origin is None:
-        tx.run(_INSERT, values)
+        tx.add(_INSERT, values)
         return True
     more = {
         "idempotency_key": envelope.key,

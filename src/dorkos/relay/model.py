@@ -39,6 +39,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Mailbox:
+    """What of a mailbox stays as it is while messages come and go."""
+
+    id: str
+    subject: str
+    consumer: EndpointConsumer
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Breaker:
     """The circuit of a mailbox: open after `failures` faults of delivery in a row.
 

@@ -1,7 +1,7 @@
 """How fast one may send: a rate for each sender, and a brake on two that keep answering each other.
 
 Both are counted by the minute in `rate_limit_buckets`, and a window is the current minute with those before
-it, so it slides by the minute. A place is taken by one conditional statement; what is refused is not counted.
+it, so it slides by the minute. What is refused is not counted.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-# The construct of the PostgreSQL dialect compiles for SQLite as well; there is no neutral one.
-from sqlalchemy.dialects.postgresql import insert
-
 from dorkos.db.database import Transaction
-from dorkos.db.prepared import Prepared
 from dorkos.db.schema.mesh import rate_limit_buckets
+from dorkos.db.tally import Tally
 from dorkos.identity.model import Caller
 from dorkos.relay.model import Stop
 from dorkos.setting_groups.relay import RelaySettings
@@ -25,52 +22,6 @@ from dorkos.vocabulary import DeadLetterReason, LimitKind
 _SYSTEM = "relay.system."
 
 _b = rate_limit_buckets.c
-
-
-def _sum(name: str, *, now_too: bool) -> sa.ScalarSelect[int]:
-    """What was counted under the name in the window, the current minute included or not."""
-    other = rate_limit_buckets.alias()
-    minute = sa.bindparam("minute", type_=_b.bucket_minute.type)
-    return (
-        sa.select(sa.func.coalesce(sa.func.sum(other.c.count), 0))
-        .where(
-            other.c.kind == sa.bindparam("kind", type_=_b.kind.type),
-            other.c.agent_id == sa.bindparam(name, type_=_b.agent_id.type),
-            other.c.bucket_minute > sa.bindparam("after", type_=_b.bucket_minute.type),
-            # A bucket of the future, from before a clock was set back, would stay in the window for long.
-            other.c.bucket_minute <= minute if now_too else other.c.bucket_minute < minute,
-        )
-        .scalar_subquery()
-    )
-
-
-def _take(first: sa.ColumnElement[bool], again: sa.ColumnElement[bool]) -> Prepared:
-    """Count one more under `who` if `first` holds; where this minute has a row, if `again` holds as well."""
-    row = sa.select(
-        sa.bindparam("kind", type_=_b.kind.type),
-        sa.bindparam("who", type_=_b.agent_id.type),
-        sa.bindparam("minute", type_=_b.bucket_minute.type),
-        sa.literal_column("1"),
-    ).where(first)
-    return Prepared(
-        insert(rate_limit_buckets)
-        .from_select(["kind", "agent_id", "bucket_minute", "count"], row)
-        .on_conflict_do_update(
-            index_elements=["kind", "agent_id", "bucket_minute"], set_={"count": _b.count + 1}, where=again
-        )
-        .returning(_b.count)
-    )
-
-
-_MOST = sa.bindparam("most", type_=_b.count.type)
-# The row of this minute counts as it is when it is locked: on PostgreSQL another may just have raised it,
-# which a subquery would not see.
-_TAKE_RATE = _take(_sum("who", now_too=True) < _MOST, _b.count + _sum("who", now_too=False) < _MOST)
-_BACK = _sum("back", now_too=True) < _MOST
-_TAKE_PAIR = _take(
-    sa.or_(_sum("who", now_too=True) < _MOST, _BACK),
-    sa.or_(_b.count + _sum("who", now_too=False) < _MOST, _BACK),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +52,9 @@ def binds(caller: Caller) -> bool:
 def take_rate(tx: Transaction, sender: str, settings: RelaySettings) -> Stop | None:
     """Count a message of the sender, or say why it is one too many."""
     most, minutes = settings.rate_limit, settings.rate_window_minutes
-    minute = _minute(tx.now())
-    values = {
-        "kind": LimitKind.SENDER,
-        "who": sender,
-        "minute": minute,
-        "after": minute - minutes,
-        "most": most,
-    }
-    if tx.run(_TAKE_RATE, values):
+    tally, minute = tx.part(Tally), _minute(tx.now())
+    if tally.used(LimitKind.SENDER, sender, minute=minute, minutes=minutes) < most:
+        tally.count(LimitKind.SENDER, sender, minute)
         return None
     return Stop(
         DeadLetterReason.RATE_LIMITED,
@@ -124,16 +69,10 @@ def take_turn(tx: Transaction, sender: str, target: str, settings: RelaySettings
     Who only sends, or only receives, is never stopped: that is work, not a loop.
     """
     most, minutes = settings.pair_limit, settings.pair_window_minutes
-    minute = _minute(tx.now())
-    values = {
-        "kind": LimitKind.PAIR,
-        "who": _pair(sender, target),
-        "back": _pair(target, sender),
-        "minute": minute,
-        "after": minute - minutes,
-        "most": most,
-    }
-    if tx.run(_TAKE_PAIR, values):
+    tally, minute = tx.part(Tally), _minute(tx.now())
+    forth, back = _pair(sender, target), _pair(target, sender)
+    if any(tally.used(LimitKind.PAIR, pair, minute=minute, minutes=minutes) < most for pair in (forth, back)):
+        tally.count(LimitKind.PAIR, forth, minute)
         return None
     return Stop(
         DeadLetterReason.LOOP,

@@ -47,6 +47,7 @@ from dorkos.relay.model import (
     Endpoint,
     Envelope,
     Lease,
+    Mailbox,
     Receipt,
     Routes,
     RunStarter,
@@ -384,18 +385,18 @@ class RelayService:
     def _claim(self, tx: Transaction, caller: Caller, subject: str, lease: Lease, limit: int) -> Claim:
         fleet = gate(tx)
         _must_live(tx, caller)
-        endpoint = endpoints.get_open(tx, subject)
+        endpoint = endpoints.mailbox(tx, subject, is_open=True)
         if not fleet.starts:
             return Claim(endpoint.id, (), None, held_by=fleet)
         return delivery.claim(tx, endpoint, lease, limit=limit, max_attempts=self.settings.max_attempts)
 
-    async def _held(self, caller: Caller, subject: str, change: Callable[[Transaction, Endpoint], T]) -> T:
+    async def _held(self, caller: Caller, subject: str, change: Callable[[Transaction, Mailbox], T]) -> T:
         """Apply `change` to something the caller holds in a mailbox of its own."""
         _must_own(caller, subject)
 
         def held(tx: Transaction) -> T:
             _must_live(tx, caller)
-            return change(tx, endpoints.get(tx, subject))
+            return change(tx, endpoints.mailbox(tx, subject))
 
         return await self._database.write(held)
 

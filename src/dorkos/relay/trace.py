@@ -66,7 +66,7 @@ _AGAIN = Prepared(
 
 def sent(tx: Transaction, message: Message, *, hop_id: str, endpoint_id: str) -> None:
     """The message lies in a mailbox."""
-    tx.run(_SENT, _values(message, hop_id, endpoint_id, TraceStatus.SENT))
+    tx.add(_SENT, _values(message, hop_id, endpoint_id, TraceStatus.SENT))
 
 
 def stopped(
@@ -95,7 +95,7 @@ def delivered(
     now = tx.now()
     latency_us = max(0, (now - sent_at) // timedelta(microseconds=1))
     values = {"hop": hop_id, "by_run": run_id, "taken": claimed_at, "now": now, "latency": latency_us}
-    tx.run(_DELIVERED, values)
+    tx.add(_DELIVERED, values)
     return latency_us
 
 

@@ -166,7 +166,7 @@ def _settle(tx: Transaction, mailbox: Endpoint, message_id: str, mail: OldMail) 
         .where(i.c.id == held.id, IS_PENDING)
         .values(lease_token=token, lease_owner=_IMPORTER.subject, available_at=tx.now() + _LEASE)
     )
-    delivery.ack(tx, mailbox, message_id, token, actor=_IMPORTER.subject)
+    delivery.ack(tx, endpoints.mailbox(tx, mailbox.subject), message_id, token, actor=_IMPORTER.subject)
 
 
 def _held(tx: Transaction, mailbox: Endpoint, message_id: str) -> Delivery:

@@ -84,13 +84,13 @@ class Outbox:
 
     def _claim(self, tx: Transaction, lease: Lease) -> Claim:
         fleet = gate(tx)
-        mailbox = endpoints.get_open(tx, self._adapter.subject)
+        mailbox = endpoints.mailbox(tx, self._adapter.subject, is_open=True)
         if not fleet.starts:
             return Claim(mailbox.id, (), None, held_by=fleet)
         return delivery.claim(tx, mailbox, lease, limit=1, max_attempts=self._max_attempts)
 
     def _settle(self, tx: Transaction, sent: Delivery, outcome: Outcome) -> None:
-        mailbox = endpoints.get(tx, self._adapter.subject)
+        mailbox = endpoints.mailbox(tx, self._adapter.subject)
         actor = self._adapter.subject
         token = sent.lease_token or ""
         if isinstance(outcome, NotNow) and outcome.fault:

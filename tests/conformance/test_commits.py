@@ -1,0 +1,208 @@
+"""Changes that share a commit: what they hand over, what they read once, and who pays for a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dorkos.db.database import Change, Database, Transaction
+from dorkos.db.postgres import PostgresDatabase
+from dorkos.db.prepared import Prepared
+from dorkos.db.schema.relay import relay_dead_letters, relay_index, relay_messages
+from dorkos.db.schema.system import events, system_state
+from dorkos.db.tally import Tally
+from dorkos.errors import DorkError, ErrorCode
+from dorkos.vocabulary import LimitKind
+
+PUT = Prepared(sa.insert(system_state), "key", "value")
+ALTER = Prepared(
+    sa.update(system_state)
+    .where(system_state.c.key == sa.bindparam("of_key"))
+    .values(value=sa.bindparam("to"))
+    .returning(system_state.c.key)
+)
+FIND = Prepared(sa.select(system_state.c.value).where(system_state.c.key == sa.bindparam("of_key")))
+
+
+async def together(db: Database, *changes: Change[Any]) -> Sequence[Any]:
+    """What became of the changes, which wait for the writer at once and so share a commit."""
+    release = threading.Event()
+    waiting = [asyncio.ensure_future(db.write(lambda tx: release.wait(30)))]
+    waiting += [asyncio.ensure_future(db.write(change)) for change in changes]
+    await asyncio.wait(waiting, timeout=0)
+    release.set()
+    return (await asyncio.gather(*waiting, return_exceptions=True))[1:]
+
+
+def put(key: str, value: str = "v", calls: list[str] | None = None) -> Change[None]:
+    """Hand over a row and an event."""
+
+    def change(tx: Transaction) -> None:
+        if calls is not None:
+            calls.append(key)
+        tx.add(PUT, {"key": key, "value": value})
+        tx.emit("system.node.started", key)
+
+    return change
+
+
+async def stored(db: Database) -> tuple[list[str], list[str]]:
+    """The keys, and what the events are about."""
+    return await db.read(
+        lambda c: (
+            sorted(
+                c.execute(sa.select(system_state.c.key).where(system_state.c.key.startswith("k"))).scalars()
+            ),
+            list(c.execute(sa.select(events.c.entity_id).order_by(events.c.position)).scalars()),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda tx: tx.run(FIND, {"of_key": "k"}),
+        lambda tx: tx.recall(FIND, {"of_key": "k"}),
+        lambda tx: [
+            tuple(row) for row in tx.execute(sa.select(system_state.c.value).where(system_state.c.key == "k"))
+        ],
+        lambda tx: [("v",)] if tx.run_many(ALTER, [{"of_key": "k", "to": "v"}]) == [[("k",)]] else [],
+    ],
+    ids=["run", "recall", "execute", "run_many"],
+)
+async def test_a_row_that_was_handed_over_is_there_for_whoever_looks(
+    db: Database, look: Callable[[Transaction], object]
+) -> None:
+    """In the same change and in the next one of the commit: nobody can tell that it was not written yet."""
+
+    def mine(tx: Transaction) -> object:
+        put("k")(tx)
+        return look(tx)
+
+    assert await together(db, mine, look) == [[("v",)], [("v",)]]
+    assert await stored(db) == (["k"], ["k"])
+
+
+async def test_a_fault_rolls_back_alone_with_what_was_handed_over(db: Database) -> None:
+    """Its neighbours are stored once, in their order, though they ran a second time for it."""
+
+    def broken(tx: Transaction) -> None:
+        put("k-broken")(tx)
+        raise LookupError("on purpose")
+
+    answers = await together(db, put("k1"), broken, put("k2"))
+    assert [answers[0], answers[2]] == [None, None]
+    assert isinstance(answers[1], LookupError)
+    assert await stored(db) == (["k1", "k2"], ["k1", "k2"])
+
+
+async def test_a_row_that_does_not_fit_is_told_to_the_one_who_handed_it_over(db: Database) -> None:
+    """Though it comes out only after the change has returned; nobody else hears of it."""
+    answers = await together(db, put("k1"), put("k1", "again"), put("k2"))
+    assert [answers[0], answers[2]] == [None, None]
+    assert isinstance(answers[1], sa.exc.IntegrityError)
+    assert await stored(db) == (["k1", "k2"], ["k1", "k2"])
+
+
+async def test_a_refusal_before_anything_is_changed_runs_nobody_again(db: Database) -> None:
+    """Most refusals are of this kind: they must not cost the others anything."""
+    calls: list[str] = []
+
+    def refuse(tx: Transaction) -> None:
+        tx.run(FIND, {"of_key": "k1"})
+        tx.emit("system.node.stopped", "never")
+        raise DorkError(ErrorCode.CONFLICT, "No.")
+
+    answers = await together(db, put("k1", calls=calls), refuse, put("k2", calls=calls))
+    assert [answers[0], answers[2]] == [None, None]
+    assert isinstance(answers[1], DorkError)
+    assert calls == ["k1", "k2"]
+    assert await stored(db) == (["k1", "k2"], ["k1", "k2"])
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda tx: tx.run(ALTER, {"of_key": "k", "to": "new"}),
+        lambda tx: tx.execute(sa.update(system_state).values(value="new")),
+        lambda tx: tx.execute(sa.text("UPDATE system_state SET value = 'new' WHERE key = 'k'")),
+    ],
+    ids=["run", "execute", "text"],
+)
+async def test_what_was_read_once_is_read_anew_after_a_change(
+    db: Database, alter: Callable[[Transaction], object]
+) -> None:
+    """Whichever change of the commit makes it, and however."""
+
+    def look(tx: Transaction) -> object:
+        return tx.recall(FIND, {"of_key": "k"})
+
+    answers = await together(db, put("k", "old"), look, look, lambda tx: (alter(tx), None)[1], look)
+    assert answers == [None, [("old",)], [("old",)], None, [("new",)]]
+
+
+async def test_what_is_counted_together_is_counted_for_all(db: Database) -> None:
+    """A limit of three lets three through, in one commit or several; who fails is not counted."""
+
+    def take(*, fails: bool = False) -> Change[bool]:
+        def change(tx: Transaction) -> bool:
+            minute = int(tx.now().timestamp()) // 60
+            tally = tx.part(Tally)
+            if tally.used(LimitKind.SENDER, "ada", minute=minute, minutes=2) >= 3:
+                return False
+            tally.count(LimitKind.SENDER, "ada", minute)
+            if fails:
+                raise LookupError("on purpose")
+            return True
+
+        return change
+
+    assert await db.write(take())
+    answers = await together(db, take(fails=True), take(), take(), take())
+    assert isinstance(answers[0], LookupError)
+    assert answers[1:] == [True, True, False]
+    assert await together(db, take(), take()) == [False, False]
+
+
+async def test_two_servers_that_lock_in_a_circle_do_not_wait_for_each_other(db: Database) -> None:
+    """Each writes one row, then the other's: whoever writes has its turn, so none is a victim."""
+    await db.write(lambda tx: [put("k1")(tx), put("k2")(tx)])
+    if not isinstance(db, PostgresDatabase):
+        assert await together(db, put("k3"), put("k4")) == [None, None]
+        return
+    other = PostgresDatabase(db.url.render_as_string(hide_password=False))
+    await other.open()
+    inside = threading.Event()
+    runs: list[str] = []
+
+    def cross(first: str, second: str) -> Change[None]:
+        def change(tx: Transaction) -> None:
+            runs.append(first)
+            tx.run(ALTER, {"of_key": first, "to": first})
+            # The other one cannot come in meanwhile; without its turn it would, and both would be stuck.
+            inside.wait(0.2)
+            tx.run(ALTER, {"of_key": second, "to": second})
+            inside.set()
+
+        return change
+
+    await asyncio.gather(db.write(cross("k1", "k2")), other.write(cross("k2", "k1")))
+    await other.close()
+    assert sorted(runs) == ["k1", "k2"]
+
+
+def test_a_statement_knows_the_tables_that_it_depends_on() -> None:
+    """Those it names, those it refers to, and for a deletion those that refer to it."""
+    insert = Prepared(sa.insert(relay_dead_letters), "id")
+    assert {"relay_messages", "relay_endpoints"} < insert.looks_at
+    delete = Prepared(sa.delete(relay_messages).where(relay_messages.c.id == sa.bindparam("x")))
+    assert {"relay_index", "relay_dead_letters"} < delete.looks_at
+    select = Prepared(sa.select(relay_index.c.id).where(relay_index.c.id == sa.bindparam("x")))
+    assert select.looks_at == {"relay_index"}
+    assert not select.writes
+    assert Prepared(sa.insert(relay_index), "id").rank > Prepared(sa.insert(relay_messages), "id").rank
