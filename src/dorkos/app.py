@@ -35,6 +35,7 @@ from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.store import agent_by_id
 from dorkos.node import Heartbeat, Node, record_start, record_stop, this_node
 from dorkos.operation import Operation
+from dorkos.ports.connections import MailConnections
 from dorkos.ports.questions import MailQuestions
 from dorkos.ports.requests import MailRequests
 from dorkos.ports.rules import NamespaceRules
@@ -236,6 +237,7 @@ def build(
             work=AgentsWork(clock),
             rules=NamespaceRules(),
             traffic=MailTraffic(),
+            connections=MailConnections(),
             questions=MailQuestions(relay, clock),
         ),
     )

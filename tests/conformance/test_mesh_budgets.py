@@ -107,6 +107,27 @@ async def test_an_edit_counts_from_the_next_call(fleet: Fleet) -> None:
     assert await take(fleet, agent_id) is not None
 
 
+async def test_a_lowered_limit_names_the_time_at_which_the_next_call_is_really_allowed(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    """More than the oldest minute has to leave the window then."""
+    agent_id = await agent_with(fleet, 4)
+    await take(fleet, agent_id)
+    clock.advance(10 * MINUTE)
+    await take(fleet, agent_id)
+    await take(fleet, agent_id)
+    clock.advance(10 * MINUTE)
+    await fleet.mesh.registry.update(agent_id, AgentEdit(max_calls_per_hour=2), actor=ACTOR)
+
+    refusal = await take(fleet, agent_id)
+    assert refusal is not None
+    assert refusal.again_at == clock.now() + 50 * MINUTE
+    clock.advance(50 * MINUTE - timedelta(milliseconds=1))
+    assert await take(fleet, agent_id) is not None
+    clock.advance(timedelta(milliseconds=1))
+    assert await take(fleet, agent_id) is None
+
+
 async def test_calls_from_a_future_that_the_clock_left_again_do_not_count(
     fleet: Fleet, clock: ManualClock
 ) -> None:

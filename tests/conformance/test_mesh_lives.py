@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +19,12 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import caller_of
 from dorkos.ids import new_id
+from dorkos.mesh.copies import Copies
 from dorkos.mesh.editing import AgentEdit
+from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest import ResponseMode
 from dorkos.mesh.topology import EVERYBODY, Viewer
+from dorkos.node import this_node
 from dorkos.vocabulary import AgentStatus, EndpointConsumer, RuleAction, Scope
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
 
@@ -309,6 +313,23 @@ async def test_copies_are_shown_where_a_discovery_saw_them_and_never_adopted(fle
 
     make_project(copy, {**SCOUT, "id": new_id()})
     assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).copies == ()
+
+
+async def test_a_copy_on_a_disk_that_does_not_answer_keeps_nobody_waiting(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither shown nor forgotten."""
+    await fleet.register(make_project(fleet.root / "scout", SCOUT))
+    copy = make_project(fleet.root / "copy", SCOUT)
+    await fleet.mesh.discover([str(fleet.root)])
+    may_answer = threading.Event()
+    with monkeypatch.context() as hung:
+        hung.setattr("dorkos.mesh.copies._claims", lambda _copy: may_answer.wait(60))
+        copies = Copies(fleet.db, Hosts(this_node().host, shared=False), patience_s=0.01)
+        assert await copies.of(A_ULID, fleet.root / "scout") == ()
+        may_answer.set()
+
+    assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).copies == (str(copy),)
 
 
 # Edits.

@@ -14,6 +14,7 @@ from dorkos.clock import ManualClock
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
+from dorkos.db.schema.relay import relay_adapters, relay_endpoints
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import Event
 from dorkos.identity.model import OPERATOR, Caller
@@ -247,6 +248,25 @@ async def test_health_knows_what_pulse_and_relay_know(fleet: Fleet, clock: Manua
     assert await state_of(fleet, stuck) is HealthState.STALE
 
 
+async def test_a_run_that_waits_for_a_silent_agent_is_work_that_waits(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    """It has no message to take, but its own schedules all the same."""
+    silent = await join(fleet, "silent", behavior={"responseMode": "silent"})
+    queued = {
+        "id": new_id(),
+        "status": RunState.QUEUED,
+        "trigger": RunTrigger.MANUAL,
+        "prompt": "work",
+        "chain_id": new_id(),
+        "agent_id": silent.id,
+        "created_at": clock.now(),
+    }
+    await fleet.db.write(lambda tx: tx.execute(pulse_runs.insert(), queued).rowcount)
+    clock.advance(30 * MINUTE)
+    assert await state_of(fleet, silent) is HealthState.STUCK
+
+
 async def test_each_agent_is_counted_once(fleet: Fleet) -> None:
     """By state, runtime and project."""
     ada, bob = await join(fleet, "ada"), await join(fleet, "bob")
@@ -342,6 +362,37 @@ async def test_the_topology_shows_what_was_sent(fleet: Fleet) -> None:
     }
 
 
+async def test_the_topology_names_the_adapters_that_connect_an_agent(fleet: Fleet) -> None:
+    """Those that bring it messages or take along what is sent to it, while they are switched on; and only
+    people are told."""
+    ada, bob = await join(fleet, "ada"), await join(fleet, "bob")
+    secret = "of at least sixteen characters"
+    webhook_in: dict[str, object] = {"inbound": {"subject": ada.subject, "secret": secret}}
+    outbound = {"url": "https://example.org/", "secret": secret, "subjects": ["relay.agent.team.*"]}
+    stored: list[tuple[str, str, bool, dict[str, object]]] = [
+        ("hook", "webhook", True, webhook_in),
+        ("off", "webhook", False, webhook_in),
+        ("chat", "telegram", True, {"token": "1:x", "subject": bob.subject}),
+        ("out", "webhook", True, {"outbound": outbound}),
+        ("odd", "pigeon", True, {"subject": ada.subject}),
+        ("broken", "webhook", True, {"inbound": {"subject": ada.subject}}),
+        ("drop", "maildir", True, {}),
+    ]
+
+    def change(tx: Transaction) -> None:
+        for name, kind, enabled, config in stored:
+            times = {"created_at": tx.now(), "updated_at": tx.now()}
+            row = {"id": name, "type": kind, "enabled": enabled, "config": config, **times}
+            tx.execute(relay_adapters.insert(), row)
+
+    await fleet.db.write(change)
+    view = await fleet.mesh.observatory.topology(fleet.mesh.observatory.viewer(OPERATOR))
+    assert view.adapters == {ada.subject: ["hook", "out"], bob.subject: ["chat", "out"]}
+    through = await fleet.mesh.observatory.topology(fleet.mesh.observatory.viewer(speaking(ada)))
+    assert [each.count for each in through.topology.namespaces] == [2]
+    assert through.adapters == {}
+
+
 # Whether they answer.
 
 
@@ -383,6 +434,26 @@ async def test_a_ping_that_is_not_answered_says_how_far_it_got(fleet: Fleet, clo
     await take()
     silent, _ = await asyncio.gather(fleet.mesh.ping(OPERATOR, ada.id, within_s=2), take())
     assert (silent.answered, silent.detail) == (False, "It took the message and did not reply.")
+
+
+async def test_a_ping_leaves_nothing_behind(fleet: Fleet, clock: ManualClock) -> None:
+    """Its mailbox closes by itself, should the server be killed while it waits; and retention takes it."""
+    ada = await join(fleet, "ada")
+    ping = asyncio.create_task(fleet.mesh.ping(OPERATOR, ada.id, within_s=30))
+    await fleet.relay.claim(speaking(ada), ada.subject, limit=1, wait_ms=30_000)
+    ping.cancel()
+    await asyncio.gather(ping, return_exceptions=True)
+
+    # As a kill leaves it.
+    about = sa.update(relay_endpoints).where(relay_endpoints.c.subject.startswith("relay.system.mesh.ping."))
+    await fleet.db.write(lambda tx: tx.execute(about.values(closed_at=None)).rowcount)
+    clock.advance(2 * MINUTE)
+    await fleet.relay.expiry.work()
+    assert set(await fleet.open_mailboxes()) == {ada.subject}
+
+    clock.advance(timedelta(days=400))
+    await fleet.relay.retention.work()
+    assert [each.subject for each in await fleet.relay.endpoints(include_closed=True)] == [ada.subject]
 
 
 async def test_an_agent_that_is_not_in_use_is_not_pinged(fleet: Fleet) -> None:

@@ -17,12 +17,14 @@ from dorkos.db.database import Database
 from dorkos.db.schema.mesh import agents
 from dorkos.db.schema.system import events
 from dorkos.ids import new_id
+from dorkos.mesh.drift import ManifestState
 from dorkos.mesh.editing import AgentEdit
 from dorkos.mesh.folders import Look, Presence
 from dorkos.mesh.manifest import ResponseMode, hash_of
 from dorkos.mesh.manifest_file import manifest_path
 from dorkos.mesh.model import Agent
 from dorkos.mesh.reconcile import Reconciled
+from dorkos.mesh.topology import EVERYBODY, Viewer
 from dorkos.setting_groups.mesh import MeshSettings
 from dorkos.vocabulary import AgentRuntime, AgentStatus, EndpointConsumer
 from tests.mesh.fleet import A_ULID, ACTOR, Fleet, make_fleet, make_project, manifest_of
@@ -37,6 +39,7 @@ SCOUT: dict[str, object] = {
     "registeredBy": "grace",
 }
 DAY = timedelta(days=1)
+ALL = Viewer(EVERYBODY, "relay.human.operator")
 
 
 @pytest.fixture
@@ -131,6 +134,21 @@ async def test_unreadable_is_not_absent(
     assert [problem.reason for problem in done.problems] == (
         ["the disk did not answer"] if presence is Presence.UNREADABLE else []
     )
+
+
+async def test_a_folder_that_cannot_be_reached_does_not_pass_for_one_without_a_manifest(fleet: Fleet) -> None:
+    """Whoever inspects it is told what stands in the way."""
+    project = await registered(fleet)
+    project.rename(fleet.root / "moved")
+    project.symlink_to(project)
+
+    found = (await fleet.mesh.observatory.inspect(A_ULID, ALL)).manifest
+    assert (found.state, found.detail) == (
+        ManifestState.INVALID,
+        f"{project}: Too many levels of symbolic links",
+    )
+    project.unlink()
+    assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).manifest.state is ManifestState.MISSING
 
 
 async def test_a_file_in_the_place_of_the_folder_is_absence(fleet: Fleet) -> None:

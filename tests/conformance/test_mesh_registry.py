@@ -385,7 +385,7 @@ async def test_an_edit_does_not_approve_what_somebody_put_in_the_file(fleet: Fle
 async def test_an_edit_stands_when_the_manifest_is_broken_or_out_of_reach(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    """Neither a broken file nor one behind a new link is touched."""
+    """Neither a broken file nor another agent's nor one behind a new link is touched."""
     project = make_project(fleet.root / "scout", SCOUT)
     await fleet.register(project)
     make_project(project, b"{")
@@ -393,6 +393,12 @@ async def test_an_edit_stands_when_the_manifest_is_broken_or_out_of_reach(
     edited = await fleet.mesh.registry.update(A_ULID, AgentEdit(name="One"), actor=ACTOR)
     assert "is not JSON" in (edited.manifest_problem or "")
     assert manifest_path(project).read_bytes() == b"{"
+
+    foreign = {**SCOUT, "id": new_id()}
+    make_project(project, foreign)
+    edited = await fleet.mesh.registry.update(A_ULID, AgentEdit(name="Other"), actor=ACTOR)
+    assert "another agent" in (edited.manifest_problem or "")
+    assert manifest_of(project) == foreign
 
     project.rename(fleet.root / "moved")
     other = make_project(fleet.root / "other", {**SCOUT, "id": new_id()})

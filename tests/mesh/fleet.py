@@ -21,6 +21,7 @@ from dorkos.mesh.registry import Registered
 from dorkos.mesh.service import MeshService, Ports
 from dorkos.mesh.statement import Statement
 from dorkos.node import this_node
+from dorkos.ports.connections import MailConnections
 from dorkos.ports.questions import MailQuestions
 from dorkos.ports.rules import NamespaceRules
 from dorkos.ports.traffic import MailTraffic
@@ -148,6 +149,7 @@ def make_fleet(
             work=AgentsWork(clock),
             rules=rules,
             traffic=MailTraffic(),
+            connections=MailConnections(),
             questions=MailQuestions(relay, clock),
         ),
         limits=limits,

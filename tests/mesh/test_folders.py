@@ -81,7 +81,7 @@ async def test_a_disk_that_does_not_answer_is_not_asked_again_until_it_does(agen
         Presence.UNREADABLE,
         "the disk did not answer within 0.01 s",
     )
-    work = folders._at_work[agent.id]
+    work = folders._patience._at_work[agent.id]
     again = await folders.look(agent)
     assert (again.presence, again.detail) == (
         Presence.UNREADABLE,
@@ -91,5 +91,5 @@ async def test_a_disk_that_does_not_answer_is_not_asked_again_until_it_does(agen
 
     disk.may_answer.set()
     await work
-    folders._patience_s = 60
+    folders._patience.seconds = 60
     assert (await folders.look(agent)).presence is Presence.THERE

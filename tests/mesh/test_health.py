@@ -100,7 +100,7 @@ def test_work_that_nobody_takes_makes_it_stuck(
     """However lately it was seen; at, below and above the threshold."""
     work: dict[str, Any] = {}
     if waits is not None:
-        work["waiting_since"] = NOW - waits
+        work["mail_waits_since"] = NOW - waits
     if runs is not None:
         work["running_since"] = NOW - runs
 
@@ -150,7 +150,7 @@ def test_where_it_stands_goes_before_what_was_seen(
 ) -> None:
     """However busy it looks."""
     found = judged(
-        NOW, status=status, unreachable_since=NOW - DAY, waiting_since=NOW - DAY, running_since=NOW
+        NOW, status=status, unreachable_since=NOW - DAY, run_waits_since=NOW - DAY, running_since=NOW
     )
 
     assert found == (state, [reason])
@@ -158,7 +158,7 @@ def test_where_it_stands_goes_before_what_was_seen(
 
 def test_that_nobody_works_where_it_lies_is_told_and_decides_nothing() -> None:
     """Under every state, behind the reason that decides."""
-    works: list[dict[str, datetime]] = [{}, {"running_since": NOW}, {"waiting_since": NOW - DAY}]
+    works: list[dict[str, datetime]] = [{}, {"running_since": NOW}, {"run_waits_since": NOW - DAY}]
     for work in works:
         state, reasons = judged(NOW - 2 * HOUR, None, **work)  # type: ignore[arg-type]  # As above.
         away, told = judged(NOW - 2 * HOUR, "attic", **work)  # type: ignore[arg-type]  # As above.

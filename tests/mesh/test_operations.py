@@ -284,6 +284,17 @@ async def test_a_denial_is_lifted_by_its_encoded_path(
     assert await refused(await client.delete(address)) == (404, "denial_not_found")
 
 
+async def test_a_name_that_is_too_long_is_told_in_characters(client: httpx.AsyncClient, root: Path) -> None:
+    """In a request and in a file."""
+    body = {"path": str(make_project(root / "one")), "overrides": {"runtime": "codex", "name": "x" * 201}}
+    answer = await client.post("/api/mesh/agents", json=body)
+    assert "at most 200 characters" in answer.json()["hint"]
+
+    make_project(root / "one", {"runtime": "codex", "name": "x" * 201})
+    answer = await client.post("/api/mesh/agents", json={"path": str(root / "one")})
+    assert "has a `name` that is not allowed: must not be longer than 200." in answer.json()["error"]
+
+
 async def test_filters_of_the_list(client: httpx.AsyncClient, root: Path) -> None:
     """Empty ones are none, and a namespace sees itself only."""
     for name in ("left", "right"):

@@ -39,11 +39,11 @@ _HOLD = Prepared(
     .with_for_update(key_share=True)
 )
 _BUDGET = Prepared(sa.select(agents.c.budget_json).where(agents.c.id == sa.bindparam("agent")))
-_USED = Prepared(
-    sa.select(sa.func.coalesce(sa.func.sum(_b.count), 0), sa.func.min(_b.bucket_minute)).where(
-        _mine, _b.bucket_minute > sa.bindparam("after"), _b.bucket_minute <= sa.bindparam("until")
-    )
+_in_window = sa.and_(
+    _mine, _b.bucket_minute > sa.bindparam("after"), _b.bucket_minute <= sa.bindparam("until")
 )
+_USED = Prepared(sa.select(sa.func.coalesce(sa.func.sum(_b.count), 0)).where(_in_window))
+_BY_MINUTE = Prepared(sa.select(_b.bucket_minute, _b.count).where(_in_window).order_by(_b.bucket_minute))
 _insert = insert(rate_limit_buckets)
 _COUNT = Prepared(
     _insert.on_conflict_do_update(
@@ -106,10 +106,11 @@ class CallBudgets:
             )
         now = tx.now()
         minute = _minute(now)
-        used, first = _used(tx, agent_id, minute)
+        window = _window(agent_id, minute)
+        ((used,),) = tx.run(_USED, window)
         allowed = self._calls(budget)
         if used >= allowed:
-            again_at = _instant((minute if first is None else first) + WINDOW_MINUTES)
+            again_at = _again_at(tx.run(_BY_MINUTE, window), allowed)
             return Refusal(
                 NotAllowed.BUDGET_EXCEEDED,
                 f"The agent {name!r} has made {used} of {allowed} calls in the last hour; "
@@ -169,8 +170,8 @@ async def forget_old_calls(database: Database, now: datetime) -> int:
     return deleted
 
 
-def _used(tx: Transaction, agent_id: str, minute: int) -> tuple[int, int | None]:
-    values = {
+def _window(agent_id: str, minute: int) -> dict[str, object]:
+    return {
         "kind": LimitKind.AGENT,
         "agent": agent_id,
         # A bucket of the future, from before a clock was set back, must not be counted: it would stay
@@ -178,8 +179,17 @@ def _used(tx: Transaction, agent_id: str, minute: int) -> tuple[int, int | None]
         "after": minute - WINDOW_MINUTES,
         "until": minute,
     }
-    ((used, first),) = tx.run(_USED, values)
-    return int(used), first
+
+
+def _again_at(counted: list[tuple[Any, ...]], allowed: int) -> datetime:
+    """When enough of the calls counted by the minute have left the window for one more. Of a limit that was
+    lowered more than the first minute has to leave it."""
+    left = sum(count for _, count in counted)
+    for minute, count in counted:
+        left -= count
+        if left < allowed:
+            return _instant(minute + WINDOW_MINUTES)
+    raise AssertionError("a limit is at least 1, so an empty window allows a call")
 
 
 def _limit(budget: Any, key: str, inherited: int) -> int:

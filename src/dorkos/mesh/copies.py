@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,10 +19,12 @@ from sqlalchemy.dialects.postgresql import insert
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agent_copies
 from dorkos.mesh import store
+from dorkos.mesh.folders import PATIENCE_S
 from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest import InvalidManifest, Manifest
 from dorkos.mesh.manifest_file import read_manifest
 from dorkos.mesh.model import Source
+from dorkos.mesh.patience import NoAnswerError, Patience
 
 # Of one agent. A repository that is checked out a thousand times need not be told a thousand times.
 _MOST_EACH = 50
@@ -41,10 +44,11 @@ class Copy:
 class Copies:
     """Remembers copies that were seen, over restarts and for all servers of a database."""
 
-    def __init__(self, database: Database, hosts: Hosts) -> None:
-        """Keep the collaborators."""
+    def __init__(self, database: Database, hosts: Hosts, *, patience_s: float = PATIENCE_S) -> None:
+        """`patience_s` is how long one look at a copy may take."""
         self._database = database
         self._hosts = hosts
+        self._patience = Patience[bool | None](patience_s)
 
     async def note(self, agent_id: str, path: Path) -> None:
         """Remember a folder on this machine that claims to be the agent. Harmless to repeat."""
@@ -57,17 +61,25 @@ class Copies:
         the agent's own. One that does not claim it any more is forgotten."""
         known = await self._database.read(lambda connection: _known(connection, agent_id))
         shown, past = [], []
-        for copy in known:
-            is_here = self._hosts.owns(copy.host)
-            # Of a folder on another machine nothing can be told here but that it was seen.
-            claims = await asyncio.to_thread(_claims, copy) if is_here else True
-            if claims is False or (is_here and copy.path == home):
+        # All at once: of those on a disk that is away none is waited for after another.
+        looks = await asyncio.gather(*(self._still_claims(copy) for copy in known))
+        for copy, claims in zip(known, looks, strict=True):
+            if claims is False or (self._hosts.owns(copy.host) and copy.path == home):
                 past.append(copy)
             elif claims:
                 shown.append(copy)
         if past:
             await self._database.write(lambda tx: _forget(tx, past))
         return tuple(shown)
+
+    async def _still_claims(self, copy: Copy) -> bool | None:
+        """None if that cannot be told just now."""
+        if not self._hosts.owns(copy.host):
+            return True  # Of a folder on another machine nothing can be told here but that it was seen.
+        try:
+            return await self._patience.wait_for(f"{copy.agent_id} {copy.path}", partial(_claims, copy))
+        except NoAnswerError:
+            return None
 
 
 def _is_known(source: Source, copy: Copy) -> bool:

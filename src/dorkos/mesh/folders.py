@@ -1,22 +1,18 @@
-"""Looking at the folders of registered agents, with patience that ends."""
+"""Looking at the folders of registered agents."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import stat
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from dorkos.mesh.manifest import InvalidManifest, Manifest, NoManifest
 from dorkos.mesh.model import Agent
+from dorkos.mesh.patience import NoAnswerError, Patience
 from dorkos.mesh.projects import Projects
 
-log = logging.getLogger("dorkos.mesh")
-
-_PATIENCE_S = 5.0
+PATIENCE_S = 5.0
 
 
 class Presence(StrEnum):
@@ -37,33 +33,22 @@ class Look:
 
 
 class Folders:
-    """Looks in threads of their own, because a disk that does not answer can hold a thread for ever.
+    """One look at each folder at a time, and none that anybody waits for without end."""
 
-    An agent whose last look never came back is not looked at again until it does, so threads do not pile
-    up, and no other agent waits for it.
-    """
-
-    def __init__(self, projects: Projects, *, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, projects: Projects, *, patience_s: float = PATIENCE_S) -> None:
         """`patience_s` is how long one look may take."""
         self._projects = projects
-        self._patience_s = patience_s
-        self._at_work: dict[str, asyncio.Future[Look]] = {}
-        self._overdue: set[str] = set()
+        self._patience = Patience[Look](patience_s)
 
     async def look(self, agent: Agent) -> Look:
         """What is at the agent's path now. Never raises for what is on the disk.
 
         Whoever asks while another look at the same folder is at work gets what that one sees.
         """
-        if agent.id in self._overdue:
-            return Look(Presence.UNREADABLE, detail="an earlier look has not come back from the disk")
-        work = self._at_work.get(agent.id) or self._in_thread(agent)
         try:
-            async with asyncio.timeout(self._patience_s):
-                return await asyncio.shield(work)
-        except TimeoutError:
-            self._overdue.add(agent.id)
-            return Look(Presence.UNREADABLE, detail=f"the disk did not answer within {self._patience_s:g} s")
+            return await self._patience.wait_for(agent.id, partial(self._look, agent))
+        except NoAnswerError as fault:
+            return Look(Presence.UNREADABLE, detail=fault.detail)
 
     def _look(self, agent: Agent) -> Look:
         try:
@@ -72,35 +57,8 @@ class Folders:
             return Look(Presence.GONE)
         except OSError as fault:
             return Look(Presence.UNREADABLE, detail=f"{agent.project_path}: {fault.strerror}")
+        except ValueError:  # A row from elsewhere may hold a text that is no path.
+            return Look(Presence.UNREADABLE, detail=f"{str(agent.project_path)!r} is no path")
         if not stat.S_ISDIR(mode):
             return Look(Presence.GONE, detail=f"{agent.project_path} is no directory")
         return Look(Presence.THERE, self._projects.manifest_of(agent.project_path))
-
-    def _in_thread(self, agent: Agent) -> asyncio.Future[Look]:
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Look] = loop.create_future()
-        self._at_work[agent.id] = outcome
-
-        def settle(give: Callable[[], None]) -> None:
-            del self._at_work[agent.id]
-            self._overdue.discard(agent.id)
-            give()
-            if outcome.exception() is not None:
-                log.debug("a look at %s failed", agent.project_path)  # Seen, should nobody wait for it now.
-
-        def work() -> None:
-            try:
-                seen = self._look(agent)
-            except Exception as fault:  # noqa: BLE001  # It comes out of `look`, in the caller's loop.
-                failure = fault
-                tell = lambda: settle(lambda: outcome.set_exception(failure))  # noqa: E731  # Named for the call below.
-            else:
-                tell = lambda: settle(lambda: outcome.set_result(seen))  # noqa: E731  # As above.
-            try:
-                loop.call_soon_threadsafe(tell)
-            except RuntimeError:
-                log.debug("the event loop closed before a look came back from the disk")
-
-        # A daemon, because a thread that hangs on a disk must not keep the process from ending.
-        threading.Thread(target=work, name="dorkos-look", daemon=True).start()
-        return outcome

@@ -78,10 +78,11 @@ def _for_people(schema: dict[str, Any]) -> None:
 
 
 # The texts of an agent, with one rule each wherever they come from: a file, a request, a hint.
-Line = Annotated[str, AfterValidator(_shown_on_one_line)]
-Name = Annotated[Line, Field(min_length=1, max_length=200)]
+# Their length is looked at first: after a validator of ours Pydantic would speak of items, not characters.
+ON_ONE_LINE = AfterValidator(_shown_on_one_line)
+Name = Annotated[str, Field(max_length=200), ON_ONE_LINE, Field(min_length=1)]
 Description = Annotated[str, Field(max_length=10_000)]
-Capabilities = Annotated[list[Annotated[Line, Field(max_length=100)]], Field(max_length=100)]
+Capabilities = Annotated[list[Annotated[str, Field(max_length=100), ON_ONE_LINE]], Field(max_length=100)]
 Entrypoint = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(min_length=1, max_length=100),
@@ -89,7 +90,7 @@ Entrypoint = Annotated[
 ]
 Persona = Annotated[str, Field(max_length=4000)]
 # A colour or an icon, in whatever words the surface that shows it knows. Empty is none.
-Mark = Annotated[str, AfterValidator(_without_controls), Field(max_length=100)]
+Mark = Annotated[str, Field(max_length=100), AfterValidator(_without_controls)]
 Limit = Annotated[int, Field(ge=1, le=_MAX_INTEGER, strict=True)]
 
 
@@ -335,7 +336,7 @@ _SAID = {
 
 def _first_problem(fault: ValidationError) -> str:
     problem = fault.errors(include_url=False)[0]
-    if problem["type"] == "too_long":
+    if problem["type"] in ("too_long", "string_too_long"):
         problem["msg"] = f"must not be longer than {problem['ctx']['max_length']}"
     where = ".".join(str(part) for part in problem["loc"])
     said = _SAID.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -213,15 +213,23 @@ class AgentSchedules(Protocol):
 class Work:
     """What is known elsewhere of an agent's work.
 
-    `running_since`: a run of it is at work. `waiting_since`: the oldest message or run that nobody has
-    taken although it could have been. `next_due_at`: the earliest instant at which one of its schedules
-    is due and undecided, which lies in the past only if nobody decides them. `schedules`: how many fire.
+    `running_since`: a run of it is at work. `run_waits_since` and `mail_waits_since`: the oldest run, and the
+    oldest message, that nobody has taken although it could have been. `next_due_at`: the earliest instant at
+    which one of its schedules is due and undecided, which lies in the past only if nobody decides them.
+    `schedules`: how many fire.
     """
 
     running_since: datetime | None = None
-    waiting_since: datetime | None = None
+    run_waits_since: datetime | None = None
+    mail_waits_since: datetime | None = None
     next_due_at: datetime | None = None
     schedules: int = 0
+
+    @property
+    def waiting_since(self) -> datetime | None:
+        """Since when something waits, be it a run or a message."""
+        waits = (self.run_waits_since, self.mail_waits_since)
+        return min((since for since in waits if since is not None), default=None)
 
 
 class AgentWork(Protocol):
@@ -304,6 +312,14 @@ class ObservedTraffic(Protocol):
 
     def traffic(self, source: Source, *, since: datetime) -> list[Traffic]:
         """Messages by sender and recipient. `stopped` counts those that became dead letters."""
+        ...
+
+
+class Connections(Protocol):
+    """Port to Relay: which adapters connect agents with the outside."""
+
+    def adapters_of(self, source: Source, subjects: Iterable[str]) -> Mapping[str, list[str]]:
+        """Ids of the adapters that send to one of these subjects or take along what is sent to it."""
         ...
 
 

@@ -17,10 +17,19 @@ from dorkos.mesh.budgets import CallBudgets, Spent
 from dorkos.mesh.copies import Copies
 from dorkos.mesh.denials import denial_over
 from dorkos.mesh.drift import Drift, ManifestState, drift
-from dorkos.mesh.folders import Folders
+from dorkos.mesh.folders import Folders, Presence
 from dorkos.mesh.health import Health, Thresholds, health
 from dorkos.mesh.hosts import Hosts
-from dorkos.mesh.model import AccessRules, Agent, AgentWork, Denial, ObservedTraffic, Source, Work
+from dorkos.mesh.model import (
+    AccessRules,
+    Agent,
+    AgentWork,
+    Connections,
+    Denial,
+    ObservedTraffic,
+    Source,
+    Work,
+)
 from dorkos.mesh.topology import (
     EVERYBODY,
     MaySend,
@@ -71,10 +80,12 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A topology, with the health of the agents in it. `enforced` tells whether the rules decide."""
+    """A topology, with the health of the agents in it, and the adapters by the subjects of agents: these are
+    told to people only. `enforced` tells whether the rules decide."""
 
     topology: Topology
     observed: Mapping[str, Observed]
+    adapters: Mapping[str, list[str]]
     enforced: bool
 
 
@@ -94,6 +105,7 @@ class Observatory:
         work: AgentWork,
         rules: AccessRules,
         traffic: ObservedTraffic,
+        connections: Connections,
     ) -> None:
         """Keep the collaborators."""
         self._database = database
@@ -106,6 +118,7 @@ class Observatory:
         self._work = work
         self._rules = rules
         self._traffic = traffic
+        self._connections = connections
 
     def viewer(self, caller: Caller, namespace: str | None = None) -> Viewer:
         """Through whose eyes a caller looks. People see everything, and may look through others' eyes.
@@ -198,8 +211,9 @@ class Observatory:
             return Drift(ManifestState.ELSEWHERE, {}, {}, detail)
         look = await self._folders.look(agent)
         if look.found is None:
-            detail = look.detail or f"{agent.project_path} is not there."
-            return Drift(ManifestState.MISSING, {}, {}, detail)
+            is_gone = look.presence is Presence.GONE
+            state = ManifestState.MISSING if is_gone else ManifestState.INVALID
+            return Drift(state, {}, {}, look.detail or f"{agent.project_path} is not there.")
         return drift(agent, look.found)
 
     async def status(self, viewer: Viewer) -> MeshStatus:
@@ -237,7 +251,9 @@ class Observatory:
             )
             seen = [agent for namespace in view.namespaces for agent in namespace.agents]
             observed = {each.agent.id: each for each in self._observe(connection, seen)}
-            return View(view, observed, self._rules.enforced)
+            subjects = [agent.subject for agent in seen] if viewer.sees_all else []
+            adapters = self._connections.adapters_of(connection, subjects)
+            return View(view, observed, adapters, self._rules.enforced)
 
         return await self._database.read(query)
 
@@ -279,7 +295,7 @@ class Observatory:
             last_seen_at=agent.last_seen_at,
             unreachable_since=agent.unreachable_since,
             # The mailbox of a silent agent only keeps messages: none of them waits for it.
-            work=replace(work, waiting_since=None) if agent.behavior.is_silent else work,
+            work=replace(work, mail_waits_since=None) if agent.behavior.is_silent else work,
             thresholds=self._thresholds,
             host_away=agent.host if agent.host in away else None,
         )

@@ -70,7 +70,7 @@ class Projects:
         try:
             is_same = self.confine(str(project)) == project
         except DorkError as fault:
-            return InvalidManifest(path, f"is out of reach: {fault.message}")
+            return InvalidManifest(path, f"is out of reach: {fault.message.rstrip('.')}")
         if not is_same:
             return InvalidManifest(path, "is out of reach: a link took its folder's place")
         return read_manifest(project)

@@ -288,10 +288,14 @@ class AgentRegistry:
         )
 
     async def _manifest_of(self, agent: Agent) -> Manifest | NoManifest | InvalidManifest:
-        if self._hosts.is_here(agent):
-            return await asyncio.to_thread(self._projects.manifest_of, agent.project_path)
-        reason = f"lies on the host {agent.host!r}, and is not written from here"
-        return InvalidManifest(manifest_path(agent.project_path), reason)
+        """The file that an edit may be written to; an invalid one says why it may not."""
+        path = manifest_path(agent.project_path)
+        if not self._hosts.is_here(agent):
+            return InvalidManifest(path, f"lies on the host {agent.host!r}, and is not written from here")
+        found = await asyncio.to_thread(self._projects.manifest_of, agent.project_path)
+        if isinstance(found, Manifest) and found.id not in (None, agent.id):
+            return InvalidManifest(path, f"says that it is {found.id}, another agent, and is not written")
+        return found
 
 
 def _store(

@@ -27,6 +27,7 @@ from dorkos.mesh.model import (
     AccessRules,
     AgentSchedules,
     AgentWork,
+    Connections,
     Discovery,
     Mailboxes,
     ObservedTraffic,
@@ -52,6 +53,7 @@ class Ports:
     work: AgentWork
     rules: AccessRules
     traffic: ObservedTraffic
+    connections: Connections
     questions: Questions
 
 
@@ -117,6 +119,7 @@ class MeshService:
             work=ports.work,
             rules=ports.rules,
             traffic=ports.traffic,
+            connections=ports.connections,
         )
         self.access = NamespaceAccess(database, ports.rules)
 

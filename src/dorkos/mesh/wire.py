@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from dorkos.clock import iso
-from dorkos.mesh.manifest import Line
+from dorkos.mesh.manifest import ON_ONE_LINE
 from dorkos.mesh.model import Candidate, Denial, Discovery, Problem
 from dorkos.operation import Wire, left_out
 from dorkos.vocabulary import AgentRuntime
@@ -39,8 +39,8 @@ class DenyInput(Wire):
 
     path: AbsolutePath
     reason: str | None = Field(default=None, max_length=1000)
-    denier: Annotated[Line, Field(max_length=200)] | None = None
-    strategy: Annotated[Line, Field(max_length=50)] = Field(
+    denier: Annotated[str, Field(max_length=200), ON_ONE_LINE] | None = None
+    strategy: Annotated[str, Field(max_length=50), ON_ONE_LINE] = Field(
         default="manual", description="How a discovery found it, as the candidate says."
     )
 

@@ -10,11 +10,11 @@ from dorkos.mesh.budgets import CallBudgets
 from dorkos.mesh.editing import AgentEdit
 from dorkos.mesh.health import Health
 from dorkos.mesh.manifest import (
+    ON_ONE_LINE,
     Capabilities,
     Description,
     Entrypoint,
     Limit,
-    Line,
     Mark,
     Name,
     Persona,
@@ -92,7 +92,7 @@ class RegisterInput(Wire):
 
     path: AbsolutePath
     overrides: OverridesInput = OverridesInput()
-    approver: Annotated[Line, Field(max_length=200)] | None = None
+    approver: Annotated[str, Field(max_length=200), ON_ONE_LINE] | None = None
     scan_root: str = Field(default="", max_length=4096)
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from dorkos.mesh.budgets import CallBudgets
 from dorkos.mesh.drift import ManifestState
-from dorkos.mesh.manifest import Line
+from dorkos.mesh.manifest import ON_ONE_LINE
 from dorkos.mesh.namespace import MAX_LENGTH
 from dorkos.mesh.observing import Inspection, MeshStatus, Observed, View
 from dorkos.mesh.ping import Ping
@@ -40,7 +40,7 @@ def _odd_is_default(value: object) -> object:
 class HeartbeatInput(AgentInput):
     """A sign of life that an agent gives by itself."""
 
-    event: Annotated[Line, BeforeValidator(_odd_is_default), Field(max_length=100)] = "heartbeat"
+    event: Annotated[str, BeforeValidator(_odd_is_default), Field(max_length=100), ON_ONE_LINE] = "heartbeat"
 
 
 class MoveInput(AgentInput):
@@ -150,7 +150,8 @@ class ReachAnswer(Wire):
 
 
 class TopologyAgent(AgentAnswer):
-    """An agent in the topology."""
+    """An agent in the topology. `relayAdapters` are the adapters, by id, that bring it messages from outside
+    or take along what is sent to it; only who sees everything is told them."""
 
     last_seen_at: Instant | None
     last_seen_event: str | None
@@ -318,7 +319,10 @@ def show_view(view: View, budgets: CallBudgets) -> TopologyAnswer:
             NamespaceAnswer(
                 namespace=namespace.name,
                 agent_count=namespace.count,
-                agents=[_in_topology(view.observed[agent.id], budgets) for agent in namespace.agents],
+                agents=[
+                    _in_topology(view.observed[agent.id], view.adapters.get(agent.subject, []), budgets)
+                    for agent in namespace.agents
+                ],
             )
             for namespace in view.topology.namespaces
         ],
@@ -365,7 +369,7 @@ def show_reconciled(done: Reconciled) -> ReconciledAnswer:
     )
 
 
-def _in_topology(observed: Observed, budgets: CallBudgets) -> TopologyAgent:
+def _in_topology(observed: Observed, adapters: list[str], budgets: CallBudgets) -> TopologyAgent:
     agent = observed.agent
     return TopologyAgent(
         **show_agent(agent, budgets, paths=False).model_dump(),
@@ -374,7 +378,7 @@ def _in_topology(observed: Observed, budgets: CallBudgets) -> TopologyAgent:
         health_status=old_word(observed.health.state),
         health=observed.health.state,
         relay_subject=agent.subject,
-        relay_adapters=[],
+        relay_adapters=adapters,
         pulse_schedule_count=observed.work.schedules,
     )
 

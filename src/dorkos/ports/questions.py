@@ -17,6 +17,8 @@ from dorkos.vocabulary import DeliveryStatus, Scope
 
 _MAILBOX = "relay.system.mesh.ping"
 _LONGEST_POLL_MS = 10_000
+# The answer may come in the very last moment, and the clock is not the one that the wait goes by.
+_GRACE = timedelta(minutes=1)
 
 
 class MailQuestions:
@@ -35,9 +37,11 @@ class MailQuestions:
         """
         place = f"{_MAILBOX}.{new_id()}"
         keeper = Caller(place, frozenset({Scope.RECEIVE}))
-        await self._relay.open(keeper, place, description=f"The answer of {subject} to a ping.")
+        until = self._clock.now() + timedelta(seconds=within_s)
+        # It closes by itself, should this server be killed while it waits.
+        about = f"The answer of {subject} to a ping."
+        await self._relay.open(keeper, place, description=about, expires_at=until + _GRACE)
         try:
-            until = self._clock.now() + timedelta(seconds=within_s)
             receipt = await self._relay.publish(
                 caller,
                 Envelope(new_id(), subject, payload=payload, reply_to=place, expires_at=until),

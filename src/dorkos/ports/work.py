@@ -40,9 +40,8 @@ class AgentsWork:
         return {
             agent_id: Work(
                 running_since=_of(runs, agent_id, "running_since"),
-                waiting_since=None
-                if holds
-                else _earliest(_of(runs, agent_id, "queued_since"), _of(mail, agent_id, "waiting_since")),
+                run_waits_since=None if holds else _of(runs, agent_id, "queued_since"),
+                mail_waits_since=_of(mail, agent_id, "waiting_since"),
                 next_due_at=_of(schedules, agent_id, "next_due_at"),
                 schedules=_of(schedules, agent_id, "schedules") or 0,
             )
@@ -115,7 +114,3 @@ def _by_agent(source: Source, statement: sa.Select[Any]) -> dict[str, Mapping[st
 def _of(rows: Mapping[str, Mapping[str, Any]], agent_id: str, column: str) -> Any:
     row = rows.get(agent_id)
     return None if row is None else row[column]
-
-
-def _earliest(*instants: datetime | None) -> datetime | None:
-    return min((instant for instant in instants if instant is not None), default=None)

@@ -32,11 +32,6 @@ def is_address(subject: str) -> bool:
     return subject.startswith(_PREFIX)
 
 
-def addresses(subject: sa.Column[str]) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    """The condition that `subject` is the address of a reply, as a range that an index serves."""
-    return subject >= _PREFIX, subject < _PREFIX[:-1] + "/"
-
-
 def denied(tx: Transaction, access: AccessControl, sender: str, target: str) -> Stop | None:
     """Why the rules do not let `sender` send to `target`, or None.
 

@@ -29,7 +29,7 @@ from dorkos.ids import first_id_at
 from dorkos.lifecycle import Loop
 from dorkos.maintenance import take_lease
 from dorkos.node import Node
-from dorkos.relay import idempotency, removal, replies
+from dorkos.relay import idempotency, removal
 from dorkos.relay.indexer import Indexer
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeliveryStatus, LimitKind, TraceStatus
@@ -144,12 +144,15 @@ def _hops(connection: sa.Connection, before: datetime) -> Sequence[str]:
 
 
 def _answered(connection: sa.Connection, before: datetime) -> Sequence[str]:
-    """Mailboxes of replies that are closed and of which nothing is left."""
+    """Mailboxes that were opened for one answer, are closed, and of which nothing is left."""
     return _ids(
         connection,
         sa.select(e.c.id)
         .where(
-            *replies.addresses(e.c.subject),
+            # As a range, which an index serves: ours are all of this kind.
+            e.c.subject >= "relay.system.",
+            e.c.subject < "relay.system/",
+            e.c.expires_at.is_not(None),
             e.c.closed_at < before,
             ~sa.exists().where(i.c.endpoint_id == e.c.id),
             ~sa.exists().where(d.c.endpoint_id == e.c.id),

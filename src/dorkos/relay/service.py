@@ -137,8 +137,10 @@ class RelayService:
         *,
         description: str | None,
         limits: MailboxLimits | None = None,
+        expires_at: datetime | None = None,
     ) -> Endpoint:
-        """Open a mailbox that somebody claims from, or open a closed one again.
+        """Open a mailbox that somebody claims from, or open a closed one again; it closes by itself at
+        `expires_at`.
 
         Raises `endpoint_exists`, the refusals of a subject, and `validation_failed` for an agent's address,
         whose mailbox is opened by registering the agent, and for the address of a reply.
@@ -168,6 +170,7 @@ class RelayService:
                 description=description,
                 actor=caller.subject,
                 limits=limits,
+                expires_at=expires_at,
             )
             if not opened:
                 raise DorkError(

@@ -227,6 +227,19 @@ def patterns_of(adapter: Adapter) -> Sequence[str]:
     return ()
 
 
+def inbound_of(adapter: Adapter) -> Sequence[str]:
+    """Where an adapter sends what comes in; none if that is not settled, or its settings are of no use."""
+    try:
+        config = config_of(adapter)
+    except DorkError:
+        return ()
+    if isinstance(config, WebhookConfig):
+        return () if config.inbound is None else (config.inbound.subject,)
+    if isinstance(config, TelegramConfig):
+        return () if config.subject is None else (config.subject,)
+    return ()
+
+
 def sends(adapter: Adapter) -> bool:
     """Whether the adapter has a mailbox, from which it sends."""
     if adapter.type == AdapterType.TELEGRAM:
