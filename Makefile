@@ -14,7 +14,7 @@ UPGRADE ?=
 LOCKS := $(patsubst %,--requirement %,$(wildcard requirements*.lock))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt docs lock wheel licences sbom audit clean
+.PHONY: help run test check bench crash fmt docs lock wheel licences sbom audit clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -36,6 +36,9 @@ check: .venv/.dev-installed ## Run linters, types, import contracts, database ch
 
 bench: .venv/.bench-installed ## Measure the speeds that docs promise beside the promise, the limit and others
 	$(BIN)/python -m benchmarks $(ARGS)
+
+crash: .venv/.dev-installed ## Break servers on purpose and count the promises kept (ARGS="--kills 200 --seed 1 --engine sqlite")
+	$(BIN)/python -m tests.crash.laboratory $(ARGS)
 
 fmt: .venv/.dev-installed ## Format the code and mend what the linter can mend
 	$(BIN)/python -m ruff check --fix-only .

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,11 +20,19 @@ READY = "DorkOS ready on "
 class ServerProcess:
     """A server on a data directory and a free port. As a context manager it is started and stopped."""
 
-    def __init__(self, home: Path, *, boundary: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        boundary: Path,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "dorkos"),
+    ) -> None:
         """Nothing is started yet. `environment` adds to, and wins over, the usual one."""
         self.home = home
         self.url = ""
         self.output: list[str] = []
+        self._program = program
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DORK")},
             "DORK_HOME": str(home),
@@ -57,11 +65,17 @@ class ServerProcess:
         """The operator's token."""
         return (self.home / "token").read_text(encoding="ascii").strip()
 
-    def start(self) -> None:
-        """Start it and wait until it says that it is ready."""
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, extra: Mapping[str, str] | None = None) -> None:
+        """Start it and wait until it says that it is ready. `extra` variables hold for this one life."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dorkos", "up"],
-            env=self._environment,
+            [sys.executable, *self._program, "up"],
+            env={**self._environment, **(extra or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,7 +93,7 @@ class ServerProcess:
                 return
         self._process.wait()
         self._process.stdout.close()
-        raise RuntimeError("the server ended before it was ready:\n" + "".join(self.output))
+        raise RuntimeError("the server ended before it was ready:\n" + "".join(self.output[-50:]))
 
     def kill(self) -> None:
         """End it as a power cut would."""

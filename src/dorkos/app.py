@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from dorkos import __version__
 from dorkos.boundary import Boundary
 from dorkos.clock import Clock
+from dorkos.clock_watch import ClockWatch
 from dorkos.db.daily import DailyBackup
 from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError
@@ -41,9 +42,11 @@ from dorkos.ports.requests import MailRequests
 from dorkos.ports.rules import NamespaceRules
 from dorkos.ports.traffic import MailTraffic
 from dorkos.ports.work import AgentsWork
+from dorkos.pulse import clock_back as pulse_clock
 from dorkos.pulse.model import AgentTarget
 from dorkos.pulse.service import PulseService
 from dorkos.readiness import checks
+from dorkos.relay import clock_back as relay_clock
 from dorkos.relay.adapters.routes import AdapterRoutes
 from dorkos.relay.adapters.service import AdapterService
 from dorkos.relay.service import RelayService
@@ -130,6 +133,7 @@ class System:
     fleet: FleetService
     backups: DailyBackup
     event_retention: EventRetention
+    clock_watch: ClockWatch
     application: ASGIApp
     http: HttpServer
     readiness: tuple[ReadinessCheck, ...]
@@ -146,6 +150,7 @@ class System:
         await self.mesh.start()
         await self.backups.start()
         await self.event_retention.start()
+        await self.clock_watch.start()
         await self.adapters.start()
         self.spans.start()
 
@@ -162,6 +167,7 @@ class System:
             self.mesh.stop(),
             self.backups.stop(),
             self.event_retention.stop(),
+            self.clock_watch.stop(),
         )
         await self.spans.stop()
         await self.feed.stop()
@@ -244,9 +250,19 @@ def build(
     heartbeat = Heartbeat(database, node)
     fleet = FleetService(database)
     event_retention = EventRetention(database, node=node, settings=settings.events)
+    clock_watch = ClockWatch(database, clock, repairs=(relay_clock.bring_forward, pulse_clock.bring_forward))
     readiness = checks(
         database=database,
-        loops=(feed, heartbeat, *pulse.loops, *relay.loops, *adapters.loops, *mesh.loops, event_retention),
+        loops=(
+            feed,
+            heartbeat,
+            *pulse.loops,
+            *relay.loops,
+            *adapters.loops,
+            *mesh.loops,
+            event_retention,
+            clock_watch,
+        ),
         relay=relay,
         mesh=mesh,
         fleet=fleet,
@@ -308,6 +324,7 @@ def build(
         fleet,
         backups,
         event_retention,
+        clock_watch,
         application,
         http,
         readiness,
