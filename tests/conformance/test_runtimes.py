@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from tests.runtimes.kits import (
     Fail,
     Hang,
     Kit,
+    Leave,
     Say,
     Work,
+    carriers,
+    drained,
     kit_of,
     nothing_is_left,
     started,
@@ -129,6 +133,39 @@ async def test_a_turn_whose_process_dies_has_failed(kit: Kit, tmp_path: Path) ->
                 os.kill(turn.pid, signal.SIGKILL)
         assert (await turn.wait()).signal == signal.SIGKILL
         assert nothing_is_left(turn.pid)
+
+
+@pytest.mark.parametrize(("name", "killed"), [("command", True), ("acp", False), ("claude", False)])
+async def test_what_left_the_group_ends_with_the_turn(name: str, tmp_path: Path, killed: bool) -> None:
+    """Claude Code runs every command in a session of its own; it is over with the turn like all the rest."""
+    told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.set_result(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    program = (
+        f"import os, signal, socket; told = socket.create_connection(('127.0.0.1', {port})); "
+        "told.sendall(b'%d\\n' % os.getsid(0)); signal.pause()"
+    )
+    with kit_of(name) as starter:
+        spec = starter.spec(
+            tmp_path,
+            Leave((sys.executable, "-c", program)),
+            permission_mode=PermissionMode.BYPASS_PERMISSIONS,
+        )
+        async with server, started(starter, spec) as turn, asyncio.timeout(90):
+            reading = asyncio.create_task(drained(turn))
+            assert int(await told) != os.getsid(turn.pid or 0)
+            if killed:
+                os.kill(turn.pid or 0, signal.SIGKILL)
+                await turn.wait()
+            else:
+                assert await turn.terminate(30) is not None
+            assert carriers(spec.environment["DORKOS_RUN_ID"]) == []
+            await reading
 
 
 async def test_rights_let_an_agent_work(worker: Kit, tmp_path: Path) -> None:

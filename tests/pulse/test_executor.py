@@ -264,9 +264,17 @@ async def test_children_left_behind_are_killed(shop: Workshop) -> None:
     wait_gone(int(run.output or ""))
 
 
-async def test_a_child_that_left_the_group_does_not_hold_the_run(shop: Workshop) -> None:
-    """A daemon with the output still open is let go; the run ends with its program."""
+async def test_a_daemon_is_killed_with_its_run(shop: Workshop) -> None:
+    """A session of its own does not keep it from ending."""
     program = PARENT.replace("])", "], start_new_session=True)")
+    run = await shop.finished(await shop.queued(*python(program + "print(child.pid)")))
+    assert run.status is RunState.COMPLETED
+    wait_gone(int(run.output or ""))
+
+
+async def test_a_daemon_that_gave_up_the_run_does_not_hold_it(shop: Workshop) -> None:
+    """Started without the id of the run, with the output still open, it is let go."""
+    program = PARENT.replace("])", "], start_new_session=True, env={})")
     run = await shop.finished(await shop.queued(*python(program + "print(child.pid)")))
     child = int(run.output or "")
     assert run.status is RunState.COMPLETED

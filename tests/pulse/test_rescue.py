@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +45,18 @@ def in_a_session(program: str) -> subprocess.Popen[bytes]:
     """A program that leads a group, with both pipes."""
     pipe = subprocess.PIPE
     return subprocess.Popen(python(program), start_new_session=True, stdin=pipe, stdout=pipe)
+
+
+@contextmanager
+def carrying(run_id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own that was started for this run."""
+    given = {**os.environ, "DORKOS_RUN_ID": run_id}
+    argv = python("import signal; signal.pause()")
+    with subprocess.Popen(argv, start_new_session=True, env=given) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 async def claimed(shop: Workshop, process: subprocess.Popen[bytes] | None = None) -> Claim:
@@ -108,6 +122,17 @@ async def test_what_a_program_left_behind_in_its_group_is_killed(shop: Workshop,
     await rescuer(shop).work()
     assert await ended(shop, claim) == (RunState.INTERRUPTED, RunReason.LEASE_EXPIRED)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_what_left_the_group_is_killed_as_well(shop: Workshop, clock: ManualClock) -> None:
+    """It is found by the id of the run that it carries, though nothing was recorded; others are spared."""
+    claim = await claimed(shop)
+    with carrying(claim.run.id) as stray, carrying(claim.run.id + "X") as another:
+        clock.advance(LEASE)
+        await rescuer(shop).work()
+        assert stray.wait(30) == -signal.SIGKILL
+        assert another.poll() is None
+    assert await ended(shop, claim) == (RunState.INTERRUPTED, RunReason.UNCONFIRMED)
 
 
 async def test_another_process_with_the_same_id_is_spared(

@@ -170,6 +170,10 @@ class ScriptedAgent:
         await self.cancelled.wait()
         return "cancelled"
 
+    async def do_leave(self, session: str, argv: list[str]) -> None:
+        process = await asyncio.create_subprocess_exec(*argv, start_new_session=True)
+        await process.wait()
+
     async def do_die(self, session: str, code: int) -> None:
         await self._say(session, "dying")
         os._exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -12,6 +13,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import psutil
 
@@ -65,7 +67,14 @@ class Hang:
     deaf: bool = False
 
 
-Behaviour = Say | Work | Fail | Empty | Ask | Hang
+@dataclass(frozen=True)
+class Leave:
+    """Start this program in a session of its own, and wait for its end."""
+
+    argv: tuple[str, ...]
+
+
+Behaviour = Say | Work | Fail | Empty | Ask | Hang | Leave
 
 
 @dataclass
@@ -131,6 +140,12 @@ async def until_said(events: AsyncIterator[Said], words: str) -> None:
     raise AssertionError(f"it ended without saying {words!r}: {text!r}")
 
 
+async def drained(turn: Turn) -> None:
+    """Read all that it says, so that nothing holds it up."""
+    async for _ in turn.events():
+        pass
+
+
 def nothing_is_left(group: int | None) -> bool:
     """Whether no process of a group that was killed does anything any more, once all had the time to die."""
     if group is None:
@@ -139,6 +154,16 @@ def nothing_is_left(group: int | None) -> bool:
     while (left := _members(group)) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.1)
     return not left
+
+
+def carriers(run_id: str) -> list[psutil.Process]:
+    """Every process that was started for a run and is not over."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("DORKOS_RUN_ID") == run_id and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _members(group: int) -> list[psutil.Process]:
@@ -154,7 +179,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     """The clean environment of a run, with a home of its own."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "DORKOS_RUN_ID": "R1", **more}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "DORKOS_RUN_ID": uuid4().hex, **more}
 
 
 @dataclass
@@ -219,6 +244,8 @@ def _command(behaviour: Behaviour) -> str:
         case Hang(deaf):
             ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
             return f"{ignore}print('ready', flush=True)\nwhile True: signal.pause()"
+        case Leave(argv):
+            return f"subprocess.Popen({list(argv)!r}, start_new_session=True).wait()"
         case _:
             return "tell('result', status='completed')"
 
@@ -256,6 +283,8 @@ def _claude(folder: Path, behaviour: Behaviour) -> Sequence[model.Reply]:
             return [model.Use("AskUserQuestion", {"questions": [asked]}), model.Say("Never.")]
         case Hang():
             return [model.Hang("ready")]
+        case Leave(argv):
+            return [model.Use("Bash", {"command": shlex.join(argv), "timeout": 600_000})]
 
 
 @dataclass
@@ -284,6 +313,8 @@ def _acp(behaviour: Behaviour) -> dict[str, object]:
             return {"ask": [question, *options]}
         case Hang(deaf):
             return {"hang": deaf}
+        case Leave(argv):
+            return {"leave": list(argv)}
 
 
 @dataclass

@@ -10,8 +10,8 @@ process that was left behind:
 
 | recorded                                 | done                            | state, reason              |
 |------------------------------------------|---------------------------------|----------------------------|
-| this machine, this boot                  | what is left of its group is    | interrupted, lease_expired |
-|                                          | killed, with or without leader  |                            |
+| this machine, this boot                  | what is left of its group, and  | interrupted, lease_expired |
+|                                          | what left it, is killed         |                            |
 | the same, and something survives that    | nothing more                    | interrupted, unconfirmed   |
 | the same, but its id is another's by now | nothing                         | interrupted, lease_expired |
 | this machine, an earlier boot            | nothing                         | interrupted, lease_expired |
@@ -24,6 +24,7 @@ process that was left behind:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
@@ -35,6 +36,7 @@ from dorkos.pulse.model import Outcome, Run
 from dorkos.pulse.processes import has_another_process, kill_orphan, kill_remains, server_is_gone
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.runtimes.strays import end_strays
 from dorkos.vocabulary import RunReason, RunState
 
 log = logging.getLogger("dorkos.pulse")
@@ -92,6 +94,13 @@ class Rescue(Loop):
             return False
         if self._runtimes.is_in_process(run.runtime):
             return await self._server_is_gone(run)
+        over = await self._group_is_over(run)
+        if run.boot_id != self._node.boot_id:
+            return over
+        # Last, as whatever was in the group might have started more.
+        return await asyncio.to_thread(end_strays, run.id) and over
+
+    async def _group_is_over(self, run: Run) -> bool:
         if run.pid is None or run.process_started_at is None:
             return False
         if run.boot_id != self._node.boot_id:

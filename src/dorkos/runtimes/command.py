@@ -18,6 +18,7 @@ from typing import IO
 from dorkos.runtimes.events import Event, EventReader
 from dorkos.runtimes.exits import ExitWatch
 from dorkos.runtimes.protocol import Exit, Printed, RunSpec, Said, StartFailedError
+from dorkos.runtimes.strays import MARK, end_strays
 from dorkos.vocabulary import OutputStream
 
 READ_BYTES = 16 * 1024
@@ -71,7 +72,7 @@ async def start_program(
     except asyncio.CancelledError:
         handover.refuse()
         raise
-    turn = CommandTurn(started, ends_others=ends_others)
+    turn = CommandTurn(started, run_id=spec.environment.get(MARK), ends_others=ends_others)
     await turn.connect(stdin.encode("utf-8", "replace"))
     return turn
 
@@ -145,9 +146,13 @@ class _Input(asyncio.BaseProtocol):
 class CommandTurn:
     """A started program. See `Turn` for the meaning of each method."""
 
-    def __init__(self, started: subprocess.Popen[bytes], *, ends_others: bool = False) -> None:
-        """Take charge of a process that leads a session of its own."""
+    def __init__(
+        self, started: subprocess.Popen[bytes], *, run_id: str | None = None, ends_others: bool = False
+    ) -> None:
+        """Take charge of a process that leads a session of its own, and carries the id of its run."""
         self._ends_others = ends_others
+        self._run_id = run_id
+        self._strays: asyncio.Future[bool] | None = None
         self.pid = started.pid
         self._process = started
         self._exits = ExitWatch(started)
@@ -208,7 +213,9 @@ class CommandTurn:
 
     async def wait(self) -> Exit:
         """See `Turn.wait`."""
-        return await self._exits.wait()
+        ended = await self._exits.wait()
+        await self._end_strays()
+        return ended
 
     async def terminate(self, grace_s: float) -> Exit | None:
         """See `Turn.terminate`."""
@@ -218,11 +225,12 @@ class CommandTurn:
             self._exits.signal_group(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                return await self._exits.wait()
+                await self._exits.wait()
         self.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):
-                return await self._exits.wait()
+                ended = await self._exits.wait()
+            return ended if await self._end_strays() else None
         return None
 
     def kill(self) -> None:
@@ -235,11 +243,21 @@ class CommandTurn:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):
                 await self._exits.wait()
+            await self._end_strays()
         for transport in self._outputs:
             transport.close()
         # The transport closes by itself once all is written, and must not be touched after that.
         if self._input is not None and not self._input[1].closed:
             self._input[0].abort()
+
+    async def _end_strays(self) -> bool:
+        """Kill what left the group, once the program has ended. Returns whether none is left."""
+        if self._run_id is None:
+            return True
+        if self._strays is None:
+            # In a thread: it reads a file of every process of the machine.
+            self._strays = asyncio.ensure_future(asyncio.to_thread(end_strays, self._run_id))
+        return await asyncio.shield(self._strays)
 
     async def _reader(self, pipe: IO[bytes]) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()

@@ -21,6 +21,7 @@ from typing import cast
 from dorkos.runtimes.availability import install_hint
 from dorkos.runtimes.driver import Driver, DriverRequest, Emit, UnavailableError
 from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode
+from dorkos.runtimes.strays import MARK, end_strays
 
 _LOOK_S = 1.0
 _OURS = "dorkos.runtimes.{}_driver"
@@ -49,6 +50,8 @@ async def _end_with_the_server(work: asyncio.Future[Result]) -> None:
     server = os.getppid()
     while os.getppid() == server:  # noqa: ASYNC110  # The system tells nobody that a parent has gone.
         await asyncio.sleep(_LOOK_S)
+    if run_id := os.environ.get(MARK):
+        end_strays(run_id)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     work.cancel()

@@ -80,7 +80,8 @@ class Turn(Protocol):
         ...
 
     async def wait(self) -> Exit:
-        """How it ended. Whatever it left running in its group is killed first. May be called again."""
+        """How it ended. Whatever it left running is killed first, in its group or out of it. May be called
+        again."""
         ...
 
     async def terminate(self, grace_s: float) -> Exit | None:
