@@ -197,6 +197,7 @@ async def test_health_tells_when_nobody_works_where_an_agent_lies(
     await attic.register(make_project(attic.root / "scout", SCOUT))
     reasons = (await cellar.mesh.observatory.agent(A_ULID, ALL)).health.reasons
     assert [each.reason for each in reasons] == [HealthReason.NEVER_SEEN, HealthReason.HOST_AWAY]
+    assert not [each for each in reasons if "attic" in each.detail]  # Agents are told this, too.
 
     node = server_at("attic")
     await attic.db.write(lambda tx: record_start(tx, node))

@@ -72,6 +72,19 @@ def test_the_page_on_pulse_works_as_written(tmp_path: Path) -> None:
         run_all(lines, tmp_path, server.environment)
 
 
+def test_the_page_on_mesh_works_as_written(tmp_path: Path) -> None:
+    """Every command of the page succeeds, in order, on a fresh server, with the manifest that it shows."""
+    lines = commands("mesh.md")
+    assert len(lines) == 16
+    folder = tmp_path / "my projects"
+    manifest = folder / "agents" / "scout" / ".dork" / "agent.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(example_manifest("mesh.md"), encoding="utf-8")
+
+    with ServerProcess(tmp_path / "home", boundary=folder) as server:
+        run_all(lines, folder, server.environment)
+
+
 def test_getting_started_works_as_written(tmp_path: Path) -> None:
     """Every command of the page succeeds, in order, on a fresh server."""
     folder = tmp_path / "my projects"

@@ -24,8 +24,8 @@ UNREACHABLE, STUCK = HealthState.UNREACHABLE, HealthState.STUCK
 
 def judged(
     last_seen_at: datetime | None = None,
-    host_away: str | None = None,
     *,
+    host_away: bool = False,
     status: AgentStatus = AgentStatus.ACTIVE,
     unreachable_since: datetime | None = None,
     **work: datetime,
@@ -160,8 +160,8 @@ def test_that_nobody_works_where_it_lies_is_told_and_decides_nothing() -> None:
     """Under every state, behind the reason that decides."""
     works: list[dict[str, datetime]] = [{}, {"running_since": NOW}, {"run_waits_since": NOW - DAY}]
     for work in works:
-        state, reasons = judged(NOW - 2 * HOUR, None, **work)  # type: ignore[arg-type]  # As above.
-        away, told = judged(NOW - 2 * HOUR, "attic", **work)  # type: ignore[arg-type]  # As above.
+        state, reasons = judged(NOW - 2 * HOUR, **work)  # type: ignore[arg-type]  # As above.
+        away, told = judged(NOW - 2 * HOUR, host_away=True, **work)  # type: ignore[arg-type]  # As above.
         assert (away, told[0]) == (state, reasons[0])
         assert sorted(told) == sorted([*reasons, HealthReason.HOST_AWAY])
 

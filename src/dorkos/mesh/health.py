@@ -57,6 +57,10 @@ class Because:
     detail: str
 
 
+# Without its name, which is for those who may see where agents lie.
+_AWAY = Because(HealthReason.HOST_AWAY, "No server is at work on the machine on which it lies.")
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """A state with all its reasons, the deciding one first."""
@@ -73,9 +77,9 @@ def health(
     unreachable_since: datetime | None,
     work: Work,
     thresholds: Thresholds,
-    host_away: str | None = None,
+    host_away: bool = False,
 ) -> Health:
-    """Judge an agent. `host_away` is the machine on which it lies, if no server is at work there: that is
+    """Judge an agent. `host_away` says that no server is at work on the machine on which it lies: that is
     told besides and decides nothing, since what becomes of its work does.
 
     | what is known, first line that holds                             | state       |
@@ -91,7 +95,7 @@ def health(
     So an agent that works once a week is inactive between its turns, not stale. A last sign from the
     future, beyond what clocks differ by, counts as none.
     """
-    because: list[Because] = [] if host_away is None else [_away(host_away)]
+    because: list[Because] = [_AWAY] if host_away else []
 
     def verdict(state: HealthState, reason: HealthReason, detail: str) -> Health:
         return Health(state, (Because(reason, detail), *because))
@@ -134,10 +138,6 @@ def health(
             HealthState.INACTIVE, HealthReason.NEXT_TURN, f"Its next turn is {iso(due)}; nothing was missed."
         )
     return verdict(HealthState.STALE, *seen)
-
-
-def _away(host: str) -> Because:
-    return Because(HealthReason.HOST_AWAY, f"It lies on the host {host}, and no server is at work there.")
 
 
 def _at_work(since: datetime) -> Because:

@@ -297,7 +297,7 @@ class Observatory:
             # The mailbox of a silent agent only keeps messages: none of them waits for it.
             work=replace(work, mail_waits_since=None) if agent.behavior.is_silent else work,
             thresholds=self._thresholds,
-            host_away=agent.host if agent.host in away else None,
+            host_away=agent.host in away,
         )
         return Observed(agent, judged, work)
 

@@ -188,6 +188,7 @@ OBSERVED_OPERATIONS: tuple[Operation[MeshService, Any, Any], ...] = (
         input=Nothing,
         answer=ReconciledAnswer,
         handler=_reconcile,
+        waits=True,
         mcp=NoTool("The server does it by itself, every few minutes."),
     ),
 )
