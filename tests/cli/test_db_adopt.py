@@ -50,6 +50,27 @@ def test_the_exit_code_tells_that_something_was_left_out(tmp_path: Path) -> None
     assert "added." in done.out
 
 
+def test_where_nothing_could_be_read_nothing_is_said_to_have_come(tmp_path: Path) -> None:
+    """It would look as if an earlier run had brought all of it."""
+    source = tmp_path / "old"
+    source.mkdir()
+    (source / "dork.db").write_bytes(b"no database at all" * 100)
+    done = _db(tmp_path / "new", "adopt", str(source))
+    assert done.code == 1
+    assert "there was nothing that could be read" in done.out
+    again = [_db(tmp_path / "new", "adopt", str(FIXTURES / "home-wal")) for _ in range(2)]
+    assert "everything that could be read was there already" in again[1].out
+
+
+def test_a_data_directory_of_this_dorkos_is_no_source(tmp_path: Path) -> None:
+    """Nothing would come, and the report would sound as if all had; it is told how such a one moves."""
+    assert _db(tmp_path / "ours", "migrate").code == 0
+    done = _db(tmp_path / "new", "adopt", str(tmp_path / "ours"), "--json")
+    assert (done.code, done.json["code"]) == (2, "validation_failed")
+    assert "export" in done.json["hint"]
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_slip_in_the_name_leaves_no_trace(tmp_path: Path) -> None:
     """Exit code 3, and no data directory."""
     done = _db(tmp_path / "new", "adopt", str(tmp_path / "nowhere"), "--json")

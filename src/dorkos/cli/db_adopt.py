@@ -69,8 +69,10 @@ def tell_adopted(answer: Any) -> None:
     if answer["added"]:
         say(f"{count(answer['added'], 'row')} added.", "green")
         say("The fleet is on hold. Look at what came, then let it go: dorkos fleet resume")
+    elif any(part["already"] for part in parts):
+        say("Nothing was added: everything that could be read was there already.", "green")
     else:
-        say("Everything was there already; nothing was changed.", "green")
+        say("Nothing was added: there was nothing that could be read.", "yellow")
 
 
 def _list(heading: str, lines: list[str], style: str = "") -> None:

@@ -137,6 +137,15 @@ def _read_state(path: Path, connection: sqlite3.Connection, names: set[str]) -> 
     return SqliteState(tuple(LedgerEntry(*entry) for entry in entries), fingerprint(connection), facts)
 
 
+def bears_our_mark(path: Path) -> bool:
+    """Whether the file says that it is a database of this DorkOS. Reads its first bytes alone."""
+    try:
+        header = read_file(path, _HEADER_BYTES)
+    except OSError:
+        return False
+    return len(header) == _HEADER_BYTES and _application_id(header) == APPLICATION_ID
+
+
 def _read_header(path: Path) -> bytes | None:
     try:
         return read_file(path, _HEADER_BYTES) or None
@@ -154,6 +163,10 @@ def _check_header(path: Path, header: bytes) -> int:
     """The application id that the file names, after the checks that need no SQLite."""
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise _corrupt(path, "is not a SQLite database")
+    return _application_id(header)
+
+
+def _application_id(header: bytes) -> int:
     application_id: int = struct.unpack_from(">I", header, 68)[0]
     return application_id
 

@@ -13,11 +13,12 @@ from dorkos.db.connections import migrating_postgres, migrating_sqlite
 from dorkos.db.legacy.collecting import Rules, collect
 from dorkos.db.legacy.home import LegacyHome
 from dorkos.db.legacy.mendable import refuse_mendable
-from dorkos.db.legacy.recognition import DATABASE, holds_any_store
+from dorkos.db.legacy.recognition import DATABASE, holds_any_store, holds_store_beside
 from dorkos.db.legacy.report import Report
 from dorkos.db.legacy.rows import Rows
 from dorkos.db.legacy.write import write
 from dorkos.db.migrate import migrate_postgres, migrate_sqlite, status_sqlite
+from dorkos.db.probe import bears_our_mark
 from dorkos.db.snapshot import take_snapshot
 from dorkos.errors import DorkError, ErrorCode
 
@@ -41,8 +42,9 @@ class Adoption:
 def refuse_source(source: Path, home: Path, *, is_target: bool) -> None:
     """Raise `not_found` if there is nothing of the lineage in `source`.
 
-    Raises `validation_failed` if the data directory `home` lies in it, since the source is not written, or is
-    it while the database in there `is_target`, and what `refuse_mendable` raises. Changes nothing.
+    Raises `validation_failed` if it holds a database of this DorkOS and nothing else, if the data directory
+    `home` lies in it, since the source is not written, or is it while the database in there `is_target`, and
+    what `refuse_mendable` raises. Changes nothing.
     """
     try:
         is_directory = source.is_dir()
@@ -70,6 +72,13 @@ def refuse_source(source: Path, home: Path, *, is_target: bool) -> None:
         )
     if not holds_any_store(source):
         raise _nothing_there(f"There is nothing of DorkOS for Node in {source}.")
+    if not holds_store_beside(source) and bears_our_mark(source / DATABASE):
+        raise DorkError(
+            ErrorCode.VALIDATION_FAILED,
+            f"{source} is a data directory of this DorkOS, with nothing of DorkOS for Node in it. Nothing "
+            "was changed.",
+            hint="What is in it moves by `dorkos db backup` and `restore`, or by `export` and `import`.",
+        )
 
 
 def _is_ours(database: Path) -> bool:
