@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
+from dorkos.db.migrate import live_fingerprint
+from dorkos.db.schema.system import system_state
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
+from dorkos.relay import search
 from dorkos.relay.model import LetterFilter
 from tests.relay.post_office import PostOffice, post_office
 
@@ -147,3 +151,27 @@ async def test_without_an_index_nothing_is_found(office: PostOffice) -> None:
     """Nor does it fail: the index is made when the server works."""
     await office.send("early bird")
     assert await found(office, "zzz") == []
+
+
+async def test_the_index_is_no_part_of_the_schema(office: PostOffice, db: Database) -> None:
+    """It is made by the server as it runs: a start after that must not take the schema for changed."""
+    # A database of PostgreSQL serves many tests, and may have one of an earlier.
+    await db.write(lambda tx: tx.execute(sa.text("DROP TABLE IF EXISTS relay_search")))
+    before = await db.read(live_fingerprint)
+    noted = sa.select(system_state.c.value).where(system_state.c.key == "schema_fingerprint")
+    assert await db.read(lambda c: c.execute(noted).scalar()) == before
+    assert not await db.read(search.is_there)
+    await fill(office)
+    assert await db.read(search.is_there)
+    assert await db.read(live_fingerprint) == before
+
+
+async def test_any_other_table_is_part_of_the_fingerprint(db: Database) -> None:
+    """Else a schema that somebody changed by hand would pass for the one that was proved."""
+    before = await db.read(live_fingerprint)
+    await db.write(lambda tx: tx.execute(sa.text("CREATE TABLE another (id integer)")))
+    try:
+        assert await db.read(live_fingerprint) != before
+    finally:
+        await db.write(lambda tx: tx.execute(sa.text("DROP TABLE another")))
+    assert await db.read(live_fingerprint) == before

@@ -16,7 +16,7 @@ from dorkos.db.engine import sqlite_driver
 from dorkos.db.migrate import migrate_postgres
 from dorkos.db.moving import Place, one_moment
 from dorkos.db.progress import no_progress
-from dorkos.db.rows import Kind, Shape, batches, shapes
+from dorkos.db.rows import LOCAL_FACTS, LOCAL_FACTS_PREFIX, Kind, Shape, batches, shapes
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.testing import create_sqlite_file, empty_postgres
 from tests.db.any_rows import any_rows, filled_postgres, filled_sqlite
@@ -181,3 +181,11 @@ def test_rows_are_described_as_they_are_stored() -> None:
     kinds = dict(next(shape for shape in shapes() if shape.table == "tokens").columns)
     assert (kinds["hash"], kinds["scopes"], kinds["created_at"]) == (Kind.TEXT, Kind.JSON, Kind.INSTANT)
     assert json.dumps([kind.value for kind in Kind]) == '["text", "json", "integer", "flag", "instant"]'
+
+
+@pytest.mark.parametrize("page", ["database.md", "export-format.md"])
+def test_the_facts_that_are_left_out_are_documented(page: str) -> None:
+    """Whoever reads an export without this program has to know what is not in it."""
+    told = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    assert [fact for fact in LOCAL_FACTS if f"`{fact}`" not in told] == []
+    assert f"`{LOCAL_FACTS_PREFIX}" in told

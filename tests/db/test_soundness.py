@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -180,3 +181,10 @@ def test_a_backup_with_a_wrong_value_is_refused_by_name(at: str, path: Path, clo
         pass
     assert refusal.value.code is ErrorCode.DATABASE_CORRUPT
     assert "events.at of row 9" in refusal.value.message
+    # The way out where there is no other: it opens as it is, and takes a value in that place.
+    assert "copy it into an empty directory" in str(refusal.value.hint)
+    mended = path.parent / "mended.db"
+    shutil.copyfile(file, mended)
+    put(mended, f"UPDATE events SET at = '{AT}' WHERE position = 9")
+    with prepared_restore(mended, path, backups=backups, clock=clock, say=lambda _: None) as ready:
+        assert ready.staged.rows > 0

@@ -180,7 +180,7 @@ def status_postgres(url: str, *, plan: Plan | None = None) -> MigrationStatus:
 
 def is_settled(connection: sa.Connection) -> bool:
     """Whether the schema is, word for word, as the last migration left it. Reads only."""
-    return _read_facts(connection).get("schema_fingerprint") == _fingerprint(connection)
+    return _read_facts(connection).get("schema_fingerprint") == live_fingerprint(connection)
 
 
 def _lead(
@@ -250,7 +250,7 @@ def _postgres_state(
         facts: dict[str, str] = {}
         if system_state.name in present:
             facts = _read_facts(connection)
-        settled = "epoch" in facts and facts.get("schema_fingerprint") == _fingerprint(connection)
+        settled = "epoch" in facts and facts.get("schema_fingerprint") == live_fingerprint(connection)
         return entries, settled, facts
 
 
@@ -282,7 +282,7 @@ def _settle(connection: sa.Connection, declared: sa.MetaData) -> None:
         facts = _read_facts(connection)
         wanted = {
             "epoch": facts.get("epoch") or secrets.token_hex(6),
-            "schema_fingerprint": _fingerprint(connection),
+            "schema_fingerprint": live_fingerprint(connection),
         }
         for key in _FACTS:
             if facts.get(key) != wanted[key]:
@@ -296,7 +296,8 @@ def _read_facts(connection: sa.Connection) -> dict[str, str]:
     return {row.key: row.value for row in connection.execute(query)}
 
 
-def _fingerprint(connection: sa.Connection) -> str:
+def live_fingerprint(connection: sa.Connection) -> str:
+    """A digest of the schema as it stands, but for what is derived. Unequal asks for a closer look."""
     if connection.dialect.name == "sqlite":
         raw = connection.connection.dbapi_connection
         return fingerprint(raw)  # type: ignore[arg-type]  # SQLAlchemy knows it by a narrower protocol.

@@ -18,6 +18,8 @@ from dorkos.db.rows import Kind, Shape, shapes
 from dorkos.db.schema.tables import metadata
 from dorkos.errors import DorkError, ErrorCode
 
+# What each problem here begins with.
+VALUES = "values: "
 # More of them would say no more; the first show where to look.
 _MOST_TOLD = 20
 _FETCH = 500
@@ -109,7 +111,7 @@ def _no_texts(connection: sa.Connection, shape: Shape, *, zero_is_wrong: bool) -
         for name, value in zip(names, values, strict=True):
             if value is not None and is_wrong(value):
                 what = "is not UTF-8" if _is_no_text(value) else "holds U+0000, which PostgreSQL has not"
-                yield f"values: {shape.table}.{name} of row {key} {what}"
+                yield f"{VALUES}{shape.table}.{name} of row {key} {what}"
 
 
 def _wrong_instants(connection: sa.Connection, shape: Shape) -> Iterator[str]:
@@ -122,14 +124,14 @@ def _wrong_instants(connection: sa.Connection, shape: Shape) -> Iterator[str]:
         )
         for key, (value,) in _rows_of_sqlite(connection, shape, (name,), where):
             if value is not None and not is_instant(value.decode("utf-8", "replace")):
-                yield f"values: {shape.table}.{name} of row {key} is no instant"
+                yield f"{VALUES}{shape.table}.{name} of row {key} is no instant"
 
 
 def _wrong_json(shape: Shape, rows_of: Callable[[str], Iterable[_Found]]) -> Iterator[str]:
     for name in _of_kind(shape, Kind.JSON):
         for key, (value,) in rows_of(name):
             if value is not None and not is_json(value.decode("utf-8", "replace")):
-                yield f"values: {shape.table}.{name} of row {key} is no JSON"
+                yield f"{VALUES}{shape.table}.{name} of row {key} is no JSON"
 
 
 def _suspect(name: str) -> str:

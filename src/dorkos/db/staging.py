@@ -23,6 +23,7 @@ from dorkos.db.newest_event import newest_event
 from dorkos.db.probe import SqliteState, connect_read_only, probe_sqlite
 from dorkos.db.resting import set_at_rest
 from dorkos.db.side_files import side_file
+from dorkos.db.soundness import VALUES
 from dorkos.db.verify import broken_references, damage, verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.storable import clean_text
@@ -32,6 +33,11 @@ _CHUNK = 1024 * 1024
 _CHOOSE_ANOTHER = (
     "Nothing was changed. Choose another backup: `dorkos db backup` makes them, and more lie in the backups "
     "folder of the data directory."
+)
+_MEND_VALUES = (
+    "Nothing was changed. Choose another backup. If there is none, its rows are all there: copy it into an "
+    "empty directory as `dork.db`, put a value that can be read in each place that "
+    "`dorkos --home DIRECTORY db verify` names, and restore that."
 )
 _OF_NODE = (
     "It is no backup of this DorkOS. To bring it over, put it into an empty directory as `dork.db` and run "
@@ -197,7 +203,8 @@ def _refuse_problems(file: Path, problems: list[str], halt: Halt) -> None:
         raise DorkError(
             ErrorCode.DATABASE_CORRUPT,
             f"{file} is not sound: {'; '.join(problems[:3])}{more}.",
-            hint=_CHOOSE_ANOTHER,
+            # A damaged page has taken rows along; a wrong value only itself.
+            hint=_MEND_VALUES if all(each.startswith(VALUES) for each in problems) else _CHOOSE_ANOTHER,
             details={"problems": problems[:100]},
         )
 
@@ -241,7 +248,8 @@ def _failed(file: Path, folder: Path, fault: Exception) -> DorkError:
 def _about(file: Path, path: Path, refusal: DorkError) -> DorkError:
     """The refusal of the copy, told of the backup; where to go with an own database is no advice here."""
     keep = {ErrorCode.DATABASE_NEWER, ErrorCode.MIGRATION_MISSING, ErrorCode.DATABASE_BUSY}
-    hint = refusal.hint if refusal.code in keep else _CHOOSE_ANOTHER
+    own = refusal.code in keep or refusal.hint == _MEND_VALUES
+    hint = refusal.hint if own else _CHOOSE_ANOTHER
     message = refusal.message.replace(str(path), str(file))
     return DorkError(
         refusal.code,
