@@ -177,3 +177,15 @@ async def test_one_server_at_a_time_does_it(shop: Workshop, clock: ManualClock) 
     clock.advance(timedelta(hours=1))
     await other.work()
     assert await other.pruned.wait(0) == Removed()
+
+
+async def test_one_pass_takes_away_however_much_is_old(
+    shop: Workshop, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it looks for only so much at a time, and of several schedules at once."""
+    monkeypatch.setattr("dorkos.pulse.retention._FOUND_MAX", 2)
+    made = [await shop.schedule(name=name) for name in ("a", "b")]
+    await fire(shop, clock, 6)
+    before = await instants(shop, made[0])
+    await shop.pulse.retention.work()
+    assert [await instants(shop, one) for one in made] == [before[:3]] * 2

@@ -41,7 +41,6 @@ class MailRequests:
             payload=payload.encode(question.prompt),
             expires_at=tx.now() + question.within,
             reply_within=question.within,
-            chain_id=question.chain_id,
         )
         try:
             receipt = self._publish(tx, caller, envelope)

@@ -36,6 +36,8 @@ LENGTH_MAX = 200
 
 _OPENING = 2
 _SECOND = timedelta(seconds=1)
+# Before this, times on the wall may lie before the calendar begins.
+_EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 # No zone changes its offset twice within this time.
 _STRIDE = timedelta(hours=12)
 _UNTIL_SUNDAY = re.compile(r"\b((?:mon|tue|wed|thu|fri|sat|[1-6])-)sun\b", re.IGNORECASE | re.ASCII)
@@ -54,7 +56,8 @@ def check(expression: str, zone: tzinfo, after: datetime) -> None:
 def instants(expression: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
     """The instants at which `expression` is due in `zone`, in UTC, strictly increasing, all after `after`.
 
-    Ends only if nothing is due for 50 years. Raises `invalid_cron` at once, not at the first instant.
+    Ends only if nothing is due for 50 years, and with the calendar, in the year 9999. Raises `invalid_cron`
+    at once, not at the first instant.
     """
     return _from_opening(normalise(expression), zone, after)
 
@@ -146,8 +149,9 @@ def _opening(text: str, zone: tzinfo, after: datetime) -> tuple[datetime, ...]:
 def _search(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
     minute, hour = text.split()[-5:-3]
     on_the_wall = not minute.startswith("*") and not hour.startswith("*")
-    found = _times_on_the_wall(text, zone, after) if on_the_wall else _cadence(text, zone, after)
-    return _increasing(found, after)
+    since = max(after, _EARLIEST)
+    found = _times_on_the_wall(text, zone, since) if on_the_wall else _cadence(text, zone, since)
+    return _increasing(found, since)
 
 
 def _times_on_the_wall(text: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
@@ -199,10 +203,13 @@ def _parsed(text: str) -> CronSim:
 
 def _increasing(found: Iterator[datetime], after: datetime) -> Iterator[datetime]:
     last = after
-    for instant in found:
-        if instant > last:
-            last = instant
-            yield instant
+    try:
+        for instant in found:
+            if instant > last:
+                last = instant
+                yield instant
+    except OverflowError:  # The calendar ends with the year 9999.
+        return
 
 
 def _offset(zone: tzinfo, instant: datetime) -> timedelta:

@@ -367,7 +367,6 @@ def _ask(
         sender=taken.token.subject,
         prompt=run.prompt,
         run_id=run.id,
-        chain_id=run.chain_id,
         within=within,
     )
     refused = requests.ask(tx, question)

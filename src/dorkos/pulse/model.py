@@ -375,7 +375,6 @@ class Question:
     sender: str
     prompt: str
     run_id: str
-    chain_id: str
     within: timedelta
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import Field
@@ -131,9 +131,16 @@ async def _span(
     given = window_of(since, until)
     # The newest millisecond belongs to it, so that what ends just now is counted.
     end = given.until or await pulse.store.now() + timedelta(milliseconds=1)
-    begin = given.since or end - default
+    begin = given.since or _before(end, default)
     window_of(iso(begin), iso(end))
     return begin, end
+
+
+def _before(end: datetime, span: timedelta) -> datetime:
+    try:
+        return end - span
+    except OverflowError:  # The calendar begins with the year 1.
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _out(missed: Missed) -> MissedOut:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -35,6 +36,8 @@ _INTERVAL_S = 1800.0
 # A slot may have twenty attempts, and each may have printed ten megabytes: what one commit takes is bounded.
 _CHUNK = 20
 _PAGE = 100
+# A history that was brought over may have a million rows: no look finds more than so many.
+_FOUND_MAX = 1000
 
 _R, _S, _L = pulse_runs.c, pulse_schedules.c, pulse_slots.c
 
@@ -89,8 +92,8 @@ class Retention(Loop):
         slots = runs = schedules = 0
         page = await self._database.read(lambda c: _schedules(c, after=""))
         while page and not self.stopping:
-            slots += await self._remove(pulse_slots, await self._of_all(page, keep, _old_slots))
-            runs += await self._remove(pulse_runs, await self._of_all(page, keep, _old_runs))
+            slots += await self._remove_all(pulse_slots, page, keep, _old_slots)
+            runs += await self._remove_all(pulse_runs, page, keep, _old_runs)
             page = await self._database.read(partial(_schedules, after=page[-1]))
         while not self.stopping and (found := await self._database.read(lambda c: _message_runs(c, keep))):
             runs += await self._remove(pulse_runs, found)
@@ -98,8 +101,17 @@ class Retention(Loop):
             schedules += await self._remove(pulse_schedules, found)
         return Removed(slots, runs, schedules)
 
-    async def _of_all(self, page: Sequence[str], keep: _Keep, search: _Search) -> list[str]:
-        return await self._database.read(lambda c: [one for each in page for one in search(c, each, keep)])
+    async def _remove_all(self, table: sa.Table, page: Sequence[str], keep: _Keep, search: _Search) -> int:
+        """Delete what is found of these schedules, however much that is, without ever holding all of it."""
+        removed = 0
+        while not self.stopping:
+            found = await self._database.read(
+                lambda c: list(islice((one for each in page for one in search(c, each, keep)), _FOUND_MAX))
+            )
+            removed += await self._remove(table, found)
+            if len(found) < _FOUND_MAX:
+                break
+        return removed
 
     async def _remove(self, table: sa.Table, ids: Sequence[str]) -> int:
         """Delete rows by id; what hangs on them goes along."""
@@ -130,7 +142,7 @@ def _old_slots(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list
     since = keep.since if oldest_kept is None else max(oldest_kept, keep.since)
     at_work = sa.select(_R.id).where(_R.slot_id == _L.id, _active()).exists()
     found = sa.select(_L.id).where(of_schedule, _L.through_at < since, ~at_work)
-    return list(connection.execute(found.order_by(_L.due_at)).scalars())
+    return list(connection.execute(found.order_by(_L.due_at).limit(_FOUND_MAX)).scalars())
 
 
 def _old_runs(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list[str]:
@@ -140,7 +152,7 @@ def _old_runs(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list[
     oldest_kept = connection.execute(newest.offset(keep.count - 1).limit(1)).scalar()
     since = keep.since if oldest_kept is None else max(oldest_kept, keep.since)
     found = sa.select(_R.id).where(of_schedule, _R.created_at < since, ~_active())
-    return list(connection.execute(found.order_by(_R.created_at)).scalars())
+    return list(connection.execute(found.order_by(_R.created_at).limit(_FOUND_MAX)).scalars())
 
 
 def _message_runs(connection: sa.Connection, keep: _Keep) -> list[str]:

@@ -5,12 +5,16 @@ continues the message's chain: the same chain id, one hop more, one call less, a
 later expiry. So does what an agent sends with its own token while it holds a claim, and every reply. Nothing
 a sender says can reset this; loops of agents that answer each other end for that reason. What is sent after
 all that was claimed is acknowledged is work of its own, and begins anew.
+
+A run keeps its chain also when it holds no message: a later attempt sends in the chain of the first, and one
+that goes on with the session of a run that a message started follows from that message, as that run did. Only
+the time of that message counts no more: whoever lets a run go on does so after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -18,6 +22,7 @@ import sqlalchemy as sa
 
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
+from dorkos.db.schema.pulse import pulse_runs
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
@@ -46,12 +51,11 @@ _CLAIMED = Prepared(
     )
 )
 _ONE = Prepared(sa.select(*MESSAGE_COLUMNS).where(m.c.id == sa.bindparam("of_message")))
-_FURTHEST = Prepared(
-    sa.select(*MESSAGE_COLUMNS)
-    .where(m.c.chain_id == sa.bindparam("of_chain"))
-    .order_by(m.c.hop_count.desc(), m.c.id.desc())
-    .limit(1)
+_RUN = Prepared(
+    sa.select(pulse_runs.c.chain_id, pulse_runs.c.context).where(pulse_runs.c.id == sa.bindparam("of_run"))
 )
+# Where a run that a message started keeps the id of that message; its later attempts have it as well.
+MESSAGE_VARIABLE = "DORKOS_MESSAGE_ID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def compose(
 ) -> Placed:
     """The message as it will be stored: stamped, and placed in its chain, of at most `most_hops`."""
     now = tx.now()
-    causes = _causes(tx, caller, envelope)
+    causes, of_run = _causes(tx, caller, envelope)
     # Of several, the one that has come furthest: answering any of them must not gain a hop.
     parent = max(causes, key=lambda cause: cause.hop_count, default=None)
     max_hops = _at_most(envelope.max_hops, most_hops, caller)
@@ -95,7 +99,7 @@ def compose(
         reply_to=envelope.reply_to if envelope.reply_within is None else replies.address_of(envelope.id),
         payload=envelope.payload,
         bytes=size,
-        chain_id=parent.chain_id if parent else envelope.chain_id or caller.run_id or envelope.id,
+        chain_id=parent.chain_id if parent else of_run or envelope.id,
         parent_id=parent.id if parent else None,
         run_id=caller.run_id,
         hop_count=parent.hop_count + 1 if parent else 0,
@@ -175,23 +179,33 @@ def _at_most(wanted: int | None, most: int, caller: Caller) -> int:
     return wanted if caller.is_operator else min(wanted, most)
 
 
-def _causes(tx: Transaction, caller: Caller, envelope: Envelope) -> Sequence[Message]:
-    """The messages that the caller holds, and the one that it answers.
+def _causes(tx: Transaction, caller: Caller, envelope: Envelope) -> tuple[Sequence[Message], str | None]:
+    """The messages that the caller holds, and the one that it answers; and the chain of the caller's run.
 
     Raises `token_invalid` once the run has ended.
     """
     answers = envelope.answers or replies.request_of(envelope.subject)
     causes: list[Message] = []
+    of_run = caller.run_id
     if caller.run_id is not None:
         causes = _held_by_run(tx, caller, caller.run_id)
+        if not causes:
+            of_run, causes = _origin(tx, caller.run_id)
     elif caller.agent_id is not None:
         values = {"of_subject": caller.subject, "owner": caller.subject, "now": tx.now()}
         causes = [message_of(row) for row in tx.run(_CLAIMED, values)]
     if answers is not None and all(cause.id != answers for cause in causes):
         causes += [message_of(row) for row in tx.run(_ONE, {"of_message": answers})]
-    if envelope.chain_id is not None and not causes:
-        causes = [message_of(row) for row in tx.run(_FURTHEST, {"of_chain": envelope.chain_id})]
-    return causes
+    return causes, of_run
+
+
+def _origin(tx: Transaction, run_id: str) -> tuple[str, list[Message]]:
+    """The chain of a run that holds nothing, and the message that its first attempt was started by."""
+    for chain_id, context in tx.run(_RUN, {"of_run": run_id}):
+        started_by = (context or {}).get(MESSAGE_VARIABLE, "")
+        rows = tx.run(_ONE, {"of_message": started_by}) if started_by else []
+        return chain_id, [replace(message_of(row), expires_at=None) for row in rows]
+    return run_id, []
 
 
 def _held_by_run(tx: Transaction, caller: Caller, run_id: str) -> list[Message]:

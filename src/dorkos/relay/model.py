@@ -120,8 +120,6 @@ class Envelope:
     publish: a second one with it within a day is answered with the receipt of the first. `reply_within` makes
     it a request: a mailbox for its one reply is opened with it, for so long, and is its `reply_to`.
 
-    `chain_id` is for parts of the server alone: the chain that the message begins or continues.
-
     `origin` and `traceparent` are data and bind nothing: who a file from elsewhere says it is from, and the
     W3C trace context that the sender gave.
     """
@@ -136,7 +134,6 @@ class Envelope:
     expires_at: datetime | None = None
     answers: str | None = None
     reply_within: timedelta | None = None
-    chain_id: str | None = None
     key: str | None = None
     origin: str | None = None
     traceparent: str | None = None

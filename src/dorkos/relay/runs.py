@@ -19,7 +19,7 @@ from dorkos.fleet import CHANGED, Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.relay import delivery, endpoints
-from dorkos.relay.chain import has_expired
+from dorkos.relay.chain import MESSAGE_VARIABLE, has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Message, RunRequest, RunStarter
 from dorkos.relay.payload import prompt_of
@@ -175,7 +175,7 @@ def request_for(claimed: Delivery, agent_id: str) -> RunRequest:
 def _context(message: Message) -> dict[str, str]:
     """Environment variables. What the message does not have is left out, never empty."""
     known = {
-        "DORKOS_MESSAGE_ID": message.id,
+        MESSAGE_VARIABLE: message.id,
         "TRACEPARENT": traceparent(message.chain_id, message.id),
         "DORKOS_MESSAGE_SUBJECT": message.subject,
         "DORKOS_MESSAGE_FROM": message.sender,
