@@ -115,6 +115,66 @@ async def test_what_the_setting_names_is_passed_on_and_kept_secret(
     assert run.output == "['[redacted]', 'http://model', None]\n"
 
 
+async def test_odd_words_do_not_lose_a_run(shop: Workshop) -> None:
+    """U+0000, halves of characters and floods of them, in all that is stored of a run."""
+    program = """
+import json
+odd = "a" + chr(0) + chr(0xD800) + "x" * 100_000
+def tell(kind, **said): print(json.dumps({"dorkos": kind, **said}))
+tell("session", sessionId=chr(0))
+tell("usage", model=odd, inputTokens=1)
+tell("tool", name=odd, input=odd)
+tell("log", text=odd, level=odd)
+tell("text", text=odd)
+tell("question", question=odd, options=[odd])
+tell("result", status="blocked", error=odd)
+"""
+    run = await shop.finished(await shop.queued(*python(program)))
+    assert (run.status, run.reason, run.session_id) == (RunState.BLOCKED, RunReason.QUESTION, None)
+    assert (run.error or "").startswith("a\ufffd\ufffdx")
+    [asked] = await shop.store.starts.questions(limit=10)
+    assert asked.run_id == run.id
+
+
+async def test_a_secret_is_not_asked(shop: Workshop) -> None:
+    """The token of the run is hidden in a question and in the answers that it offers, too."""
+    program = (
+        "import json, os; told = os.environ['DORKOS_TOKEN']; print(json.dumps({'dorkos': 'question',"
+        "'question': told, 'options': [told]})); print(json.dumps({'dorkos': 'result', 'status': 'blocked'}))"
+    )
+    run = await shop.finished(await shop.queued(*python(program)))
+    assert (run.error, run.question) == ("[redacted]", {"question": "[redacted]", "options": ["[redacted]"]})
+
+
+async def test_a_fault_of_ours_is_told_at_once(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends as interrupted, saying whose fault it was; its processes are over and others go on."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("dorkos.pulse.execution.account_of", broken)
+    run = await shop.finished(await shop.queued(*python("print('here')")))
+    assert (run.status, run.reason) == (RunState.INTERRUPTED, RunReason.UNCONFIRMED)
+    assert "DorkOS failed in the middle of this run" in (run.error or "")
+    monkeypatch.undo()
+    assert (await shop.finished(await shop.queued(*python("print('here')")))).status is RunState.COMPLETED
+
+
+async def test_a_runtime_whose_file_is_gone_fails_its_runs_only(shop: Workshop, tmp_path: Path) -> None:
+    """They say that it is not there and which there are; what waits beside them runs."""
+    own = tmp_path / ".dork" / "runtimes"
+    own.mkdir(parents=True)
+    (own / "mine.py").write_text("async def drive(request, emit): ...")
+    made = await shop.schedule(cron=None, timezone=None, command=None, runtime="mine", prompt="x")
+    (own / "mine.py").unlink()
+    lost = await shop.store.trigger_run(made.id, actor=ACTOR)
+    other = await queued(shop, "say x")
+    run = await shop.finished(lost)
+    assert (run.status, run.reason) == (RunState.FAILED, RunReason.UNAVAILABLE)
+    assert "There is no runtime 'mine'" in (run.error or "")
+    assert (await shop.finished(other)).status is RunState.COMPLETED
+
+
 async def test_a_question_is_kept(shop: Workshop) -> None:
     """What a blocked run wanted to know is a column; one that went on after asking keeps none."""
     assert (await ran(shop, "ask Which? | a | b")).question == {"question": "Which?", "options": ["a", "b"]}

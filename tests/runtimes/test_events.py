@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorkos.runtimes.events import (
+    MAX_LINE_BYTES,
     Event,
     EventReader,
     Log,
@@ -21,6 +22,7 @@ from dorkos.runtimes.events import (
     ToolStatus,
     Usage,
     encode,
+    fitting,
     parse,
 )
 
@@ -65,12 +67,50 @@ def test_other_lines_are_output(line: str) -> None:
         {"dorkos": "usage", "inputTokens": True},
         {"dorkos": "usage", "costMicrousd": 2**63},
         {"dorkos": "tool", "name": "x", "status": "?"},
+        {"dorkos": "session", "sessionId": ""},
+        {"dorkos": "session", "sessionId": "s\0"},
+        {"dorkos": "session", "sessionId": "s" * 1001},
     ],
 )
 def test_an_event_that_makes_no_sense_is_shown_not_lost(said: dict[str, object]) -> None:
     """It becomes a remark that holds the whole line, and decides nothing."""
     line = json.dumps(said)
     assert parse(line) == Log(line, "unknown")
+
+
+def test_what_is_stored_of_an_event_is_cut_and_made_storable() -> None:
+    """Questions, options, models and errors: no text of a program makes its run unfit to be stored."""
+    odd = "a\0\ud800" + "x" * 30_000
+    asked = parse(json.dumps({"dorkos": "question", "question": odd, "options": [odd] * 1000}))
+    assert isinstance(asked, Question)
+    assert asked.question.startswith("a\ufffd\ufffdx")
+    assert (len(asked.question), len(asked.options), len(asked.options[0])) == (16_001, 100, 501)
+    used = parse(json.dumps({"dorkos": "usage", "model": odd}))
+    assert isinstance(used, Usage)
+    assert len(used.model or "") == 501
+    words = {"kind": odd, "error": odd, "hint": odd}
+    ended = parse(json.dumps({"dorkos": "result", "status": "failed", **words}))
+    assert isinstance(ended, Result)
+    assert [len(each or "") for each in (ended.kind, ended.error, ended.hint)] == [501, 16_001, 16_001]
+
+
+def test_what_is_too_long_for_a_line_is_told_in_several() -> None:
+    """However long the answer, what a tool was given, or the last word: each line is read as an event."""
+    long = "\U0001f600" * 200_000
+    for event in (
+        Text(long),
+        Log(long),
+        ToolCall("1", "Write", ToolStatus.STARTED, {"content": long}),
+        Question(long, (long,) * 200),
+        Result(ResultStatus.COMPLETED, long),
+    ):
+        lines = [encode(each) for each in fitting(event)]
+        assert max(map(len, lines)) < MAX_LINE_BYTES
+        told = [parse(line) for line in lines]
+        assert None not in told
+        if isinstance(event, Text | Result):
+            assert "".join(each.text for each in told if isinstance(each, Text)) == long
+        assert type(told[-1]) is type(event)
 
 
 @given(st.lists(st.one_of(st.sampled_from(EVENTS), st.text(max_size=30)), max_size=20), st.data())

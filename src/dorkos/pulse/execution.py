@@ -52,6 +52,14 @@ _PASSING = frozenset(
 _STOPPED = Outcome(RunState.INTERRUPTED, RunReason.SHUTDOWN, "The server stopped while it ran.")
 
 
+_FAULT = Outcome(
+    RunState.INTERRUPTED,
+    RunReason.UNCONFIRMED,
+    "DorkOS failed in the middle of this run. The fault is its own; the log of the server has the details."
+    " What the run had done stays done.",
+)
+
+
 class Cause(Enum):
     """Why a run is ended before its program ends by itself."""
 
@@ -256,9 +264,26 @@ class Execution:
         if outcome is None:
             return
         run, lease_token = self.claim.run, self.claim.lease_token
+        outcome = self._hidden(outcome)
+        await self._persist(lambda: self._store.finish_run(run, lease_token, outcome))
+
+    async def give_up(self) -> None:
+        """Store that we failed it ourselves. Its processes were killed when the failure left `run`."""
+        await self._finish(_FAULT)
+
+    def _hidden(self, outcome: Outcome) -> Outcome:
+        """The outcome without secrets, in its error and in what it asks a person."""
         if outcome.error is not None:
             outcome = replace(outcome, error=self._secrets.hide(outcome.error))
-        await self._persist(lambda: self._store.finish_run(run, lease_token, outcome))
+        account = outcome.account
+        if account is None or account.question is None:
+            return outcome
+        asked = account.question
+        hidden = {
+            "question": self._secrets.hide(asked["question"]),
+            "options": [self._secrets.hide(option) for option in asked["options"]],
+        }
+        return replace(outcome, account=replace(account, question=hidden))
 
     async def _persist(self, change: Callable[[], Awaitable[bool]]) -> None:
         """Store something, again while the database has a passing fault and the lease is held."""

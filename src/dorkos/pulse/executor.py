@@ -6,21 +6,25 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from dorkos.boundary import Boundary
 from dorkos.clock import Clock
+from dorkos.errors import DorkError
 from dorkos.identity.tokens import new_secret
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop, Signal
 from dorkos.node import Node
 from dorkos.pulse.environment import run_environment
 from dorkos.pulse.execution import Cause, Execution
-from dorkos.pulse.model import Claim, Offer
+from dorkos.pulse.model import Claim, Offer, Outcome
 from dorkos.pulse.redaction import Secrets
 from dorkos.pulse.store import PulseStore
 from dorkos.runtimes.catalog import RuntimeCatalog
+from dorkos.runtimes.protocol import Runtime
 from dorkos.setting_groups.pulse import SchedulerSettings
+from dorkos.vocabulary import RunReason, RunState
 
 log = logging.getLogger("dorkos.pulse")
 
@@ -121,10 +125,11 @@ class Executor(Loop):
             context=claim.run.context,
             passed=self._runtimes.settings.environment,
         )
+        claim, runtime = self._equipped(claim)
         execution = Execution(
             claim,
             store=self._store,
-            runtime=self._runtimes.named(claim.runtime),
+            runtime=runtime,
             exit_codes=self._runtimes.exit_codes,
             clock=self._clock,
             boundary=self._boundary,
@@ -146,16 +151,31 @@ class Executor(Loop):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _equipped(self, claim: Claim) -> tuple[Claim, Runtime]:
+        """The claim with its runtime. One that is gone by now, such as a person's own file, stops it."""
+        try:
+            return claim, self._runtimes.named(claim.runtime)
+        except DorkError as gone:
+            why = Outcome(RunState.FAILED, RunReason.UNAVAILABLE, f"{gone} {gone.hint}")
+            return replace(claim, obstacle=claim.obstacle or why), self._runtimes.scripted
+
     async def _carry_out(self, execution: Execution) -> None:
         run_id = execution.claim.run.id
         try:
             await execution.run()
-        except Exception:  # A fault of ours in one run; its lease runs out and rescue ends it.
+        except Exception:  # A fault of ours in one run, which must not stop the others.
             log.exception("run %s could not be carried out", run_id)
+            await self._give_up(execution)
         finally:
             del self.active[run_id]
             self.finished.emit(run_id)
             self.wake()
+
+    async def _give_up(self, execution: Execution) -> None:
+        try:
+            await execution.give_up()
+        except Exception:  # Its lease runs out, and rescue ends it.
+            log.exception("run %s: not even its failure could be stored", execution.claim.run.id)
 
 
 class Heartbeat(Loop):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from dorkos.errors import DorkError, ErrorCode
@@ -80,7 +81,8 @@ class RuntimeCatalog:
                 "claude",
                 model=settings.claude_model,
                 max_turns=settings.max_turns or None,
-                max_cost_microusd=round(settings.max_cost_usd * 1_000_000) or None,
+                # What is above 0 is a limit, however small.
+                max_cost_microusd=ceil(settings.max_cost_usd * 1_000_000) or None,
             ),
             "codex": DrivenRuntime("codex", model=settings.codex_model),
             "scripted": self.scripted,

@@ -20,7 +20,7 @@ from typing import cast
 
 from dorkos.runtimes.availability import install_hint
 from dorkos.runtimes.driver import Driver, DriverRequest, Emit, UnavailableError
-from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode
+from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode, fitting
 from dorkos.runtimes.strays import MARK, end_strays
 
 _LOOK_S = 1.0
@@ -69,7 +69,8 @@ async def _result(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], tex
 
 def emit_line(event: Event) -> None:
     """Write the event to standard output, at once."""
-    sys.stdout.write(encode(event) + "\n")
+    for each in fitting(event):
+        sys.stdout.write(encode(each) + "\n")
     sys.stdout.flush()
 
 

@@ -2,17 +2,28 @@
 
 A line is an event if it is a JSON object with the key `dorkos`, whose value names the kind. Everything else
 is output, taken as it is. So any program may speak this protocol, and none has to.
+
+What a row of the database takes of an event is cut to a length and made storable here: a program that says
+too much, or what is no text, must not make a run unfit to be stored.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from dorkos.storable import clean_text
 
 # A longer line is output, never an event: what is not yet a whole line is held in memory.
 MAX_LINE_BYTES = 1024 * 1024
+# A piece of the answer that is longer is told in several events, so that its line stays one.
+PIECE_CHARACTERS = 50_000
+WORDS_CHARACTERS = 16_000
+NAME_CHARACTERS = 500
+OPTIONS_MAX = 100
+_SESSION_CHARACTERS = 1000
 _KEY = "dorkos"
 _MARK = f'"{_KEY}"'
 _MARK_BYTES = _MARK.encode()
@@ -109,6 +120,28 @@ def encode(event: Event) -> str:
     return json.dumps(_said(event), default=str)
 
 
+def fitting(event: Event) -> list[Event]:
+    """The same, in events of which each makes one line that is read as an event."""
+    match event:
+        case Text(text) if len(text) > PIECE_CHARACTERS:
+            return [Text(piece) for piece in _pieces(text)]
+        case Result(text=str(text)) if len(text) > PIECE_CHARACTERS:
+            return [*(Text(piece) for piece in _pieces(text)), replace(event, text=None)]
+        case ToolCall(input=given) if len(written := json.dumps(given, default=str)) > PIECE_CHARACTERS:
+            return [replace(event, input=written[:WORDS_CHARACTERS] + "…")]
+        case Log(text) if len(text) > PIECE_CHARACTERS:
+            return [replace(event, text=piece) for piece in _pieces(text)]
+        case Question(question, options):
+            words = tuple(option[:NAME_CHARACTERS] for option in options[:OPTIONS_MAX])
+            return [Question(question[:WORDS_CHARACTERS], words)]
+        case _:
+            return [event]
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
+
+
 def _said(event: Event) -> dict[str, object]:
     match event:
         case Text(text):
@@ -165,14 +198,16 @@ def _event(kind: str, said: Mapping[str, object]) -> Event | None:
                 return Text(_text(said, "text"))
             case "tool":
                 status = ToolStatus(str(said.get("status", "started")))
-                return ToolCall(str(said.get("id", "")), _text(said, "name"), status, said.get("input"))
+                call = _cut(str(said.get("id", "")), NAME_CHARACTERS)
+                return ToolCall(call, _cut(_text(said, "name"), NAME_CHARACTERS), status, said.get("input"))
             case "question":
                 options = said.get("options")
-                words = tuple(str(o) for o in options) if isinstance(options, list) else ()
-                return Question(_text(said, "question"), words)
+                offered = options[:OPTIONS_MAX] if isinstance(options, list) else []
+                words = tuple(_cut(str(option), NAME_CHARACTERS) for option in offered)
+                return Question(_cut(_text(said, "question"), WORDS_CHARACTERS), words)
             case "usage":
                 return Usage(
-                    _optional_text(said, "model"),
+                    _optional_text(said, "model", NAME_CHARACTERS),
                     _count(said, "inputTokens"),
                     _count(said, "outputTokens"),
                     _count(said, "costMicrousd"),
@@ -180,14 +215,14 @@ def _event(kind: str, said: Mapping[str, object]) -> Event | None:
             case "log":
                 return Log(_text(said, "text"), str(said.get("level", "info")))
             case "session":
-                return Session(_text(said, "sessionId"))
+                return Session(_handle(said, "sessionId"))
             case "result":
                 return Result(
                     ResultStatus(_text(said, "status")),
-                    _optional_text(said, "text"),
-                    _optional_text(said, "kind"),
-                    _optional_text(said, "error"),
-                    _optional_text(said, "hint"),
+                    None if said.get("text") is None else _text(said, "text"),
+                    _optional_text(said, "kind", NAME_CHARACTERS),
+                    _optional_text(said, "error", WORDS_CHARACTERS),
+                    _optional_text(said, "hint", WORDS_CHARACTERS),
                 )
             case _:
                 return None
@@ -202,8 +237,20 @@ def _text(said: Mapping[str, object], key: str) -> str:
     return value
 
 
-def _optional_text(said: Mapping[str, object], key: str) -> str | None:
-    return None if said.get(key) is None else _text(said, key)
+def _optional_text(said: Mapping[str, object], key: str, length: int) -> str | None:
+    return None if said.get(key) is None else _cut(_text(said, key), length)
+
+
+def _handle(said: Mapping[str, object], key: str) -> str:
+    """A text that is of use whole or not at all."""
+    value = _text(said, key)
+    if not value.strip() or len(value) > _SESSION_CHARACTERS or clean_text(value) != value:
+        raise ValueError(key)
+    return value
+
+
+def _cut(text: str, length: int) -> str:
+    return clean_text(text if len(text) <= length else text[:length] + "…")
 
 
 def _count(said: Mapping[str, object], key: str) -> int | None:
