@@ -55,6 +55,11 @@ class Home:
         return self.path / "config.toml"
 
     @property
+    def log_path(self) -> Path:
+        """What the server logs, as JSON lines; older files lie beside it, as `dorkos.log.1` and so on."""
+        return self.path / "logs" / "dorkos.log"
+
+    @property
     def server_path(self) -> Path:
         """Where the running server says which address it listens on: for the command line to find it."""
         return self.path / "server.json"

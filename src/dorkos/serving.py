@@ -15,7 +15,7 @@ from pathlib import Path
 from dorkos.app import System, build
 from dorkos.clock import Clock, SystemClock
 from dorkos.home import Home
-from dorkos.logs import set_level
+from dorkos.logs import logging_to, set_level
 from dorkos.plain_file import write_file
 from dorkos.server.exposure import check_exposure, is_loopback
 from dorkos.settings import LoadedSettings, load_settings
@@ -34,10 +34,12 @@ def run(home: Path, flags: Mapping[str, object], *, echo: Callable[[str], None])
     check_exposure(loaded.values.server)
     _log_to_stderr(loaded.values.logging.level)
     place.lock()
+    kept = loaded.values.logging
     try:
-        clock = SystemClock()
-        be_up_to_date(place, loaded.values.database.url, clock, echo)
-        asyncio.run(_serve(place, loaded, clock, echo))
+        with logging_to(place.log_path, max_bytes=kept.max_bytes, keep=kept.keep):
+            clock = SystemClock()
+            be_up_to_date(place, loaded.values.database.url, clock, echo)
+            asyncio.run(_serve(place, loaded, clock, echo))
     finally:
         place.unlock()
     return 0

@@ -329,6 +329,7 @@ def test_the_doctor_needs_no_right_to_write(made: Path) -> None:
         "from pathlib import Path\n"
         "import dorkos.db.doctor, dorkos.db.doctor_postgres, dorkos.pulse.zones, dorkos.testing\n"
         "import dorkos.cli.client, dorkos.cli.doctor_place, dorkos.cli.doctor_server\n"
+        "import dorkos.runtimes.catalog\n"
         "from tests.cli.terminal import call\n"
         "home = Path(sys.argv[1])\n"
         "if os.geteuid() == 0:\n"

@@ -27,7 +27,8 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The body of a refusal, once it is known to be the one that was expected."""
     body: dict[str, Any] = answer.json()
     assert (status, code) == (answer.status_code, body["code"]), answer.text
-    assert set(body) <= {"error", "code", "details", "hint"}
+    assert set(body) <= {"error", "code", "details", "hint", "requestId"}
+    assert body.pop("requestId", None) == answer.headers.get("x-request-id")
     assert body["error"]
     return body
 

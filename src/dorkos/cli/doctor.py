@@ -31,7 +31,8 @@ def doctor(context: typer.Context, database: DatabaseOption = None) -> None:
     """Look at everything that DorkOS stands on, and say what to do about what is not well. Changes nothing.
 
     A server may be running or not; the database is opened read-only and read through, which takes a while
-    when it is large. The exit code is 1 if there is a fault; a warning alone leaves it 0.
+    when it is large. With --url, that server is asked instead, for all that it can tell from afar. The exit
+    code is 1 if there is a fault; a warning alone leaves it 0.
 
     Example:
 
@@ -53,6 +54,9 @@ def doctor(context: typer.Context, database: DatabaseOption = None) -> None:
 
 def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iterable[Finding]]]:
     """Every group of lines by its heading."""
+    if options.url is not None:
+        yield "Server", _afar(options)
+        return
     from dorkos.cli.doctor_place import examine_home, examine_python, examine_settings, examine_zone
     from dorkos.cli.doctor_runtimes import examine_runtimes
     from dorkos.cli.doctor_server import examine_server
@@ -76,6 +80,19 @@ def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iter
     # What the settings do not tell must not be guessed: another database would be examined.
     if unreadable is None:
         yield "Database", _database(home, settings)
+
+
+def _afar(options: Options) -> list[Finding]:
+    from dorkos.cli.client import Client
+    from dorkos.cli.doctor_remote import examine_remote
+    from dorkos.cli.target import find_target
+
+    target = find_target(options, os.environ)
+    client = Client(target)
+    try:
+        return list(examine_remote(client, target.url))
+    finally:
+        client.close()
 
 
 def _settings(home: Home, database: str | None) -> tuple[LoadedSettings | None, Finding | None]:

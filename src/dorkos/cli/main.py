@@ -18,6 +18,7 @@ import typer.main
 from dorkos import __version__
 from dorkos.cli import (
     approvals,
+    completion,
     config,
     config_edit,
     db,
@@ -32,6 +33,7 @@ from dorkos.cli import (
     pulse_reading,
     relay,
     runtime,
+    service,
     sessions,
     status,
     token,
@@ -99,6 +101,8 @@ app.command("status", cls=Command)(status.status)
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("events", cls=Command)(events.events)
 app.command("mcp", cls=Command)(mcp.mcp)
+app.command("completion", cls=Command)(completion.completion)
+app.add_typer(service.app, name="service")
 config_edit.join(config.app)
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with --json as `{error, code, details?, hint?}` on standard output.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "_DORKOS_COMPLETE" in os.environ:
+    if completion.ASKED_BY in os.environ:
         app(prog_name="dorkos")  # The shell asks what could come next; Typer answers and ends.
     # Known before the words are parsed, because they may turn out to be no command.
     options = Options(json="--json" in itertools.takewhile(lambda word: word != "--", words))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.logs import REQUEST
 
 # Answers belong to whoever holds the token: no cache keeps them, and no browser guesses another type.
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -24,8 +25,15 @@ def to_bytes(value: object) -> bytes:
 
 
 def refusal(error: DorkError, headers: Mapping[str, str] | None = None) -> Response:
-    """`{error, code, details?, hint?}` with the status of the code."""
-    return json_answer(to_bytes(error.body()), error.http_status, {**_challenge(error), **(headers or {})})
+    """`{error, code, details?, hint?, requestId?}` with the status of the code."""
+    body = to_bytes(refusal_body(error))
+    return json_answer(body, error.http_status, {**_challenge(error), **(headers or {})})
+
+
+def refusal_body(error: DorkError) -> dict[str, object]:
+    """What every refusal says, with the id of the request that is refused: the log has it as well."""
+    request = REQUEST.get()
+    return {**error.body(), **({} if request is None else {"requestId": request})}
 
 
 def _challenge(error: DorkError) -> dict[str, str]:

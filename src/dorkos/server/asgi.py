@@ -27,8 +27,11 @@ from dorkos.server.follow import by_accept, output_endpoint
 from dorkos.server.health import ReadinessCheck, health_endpoint, ready_endpoint
 from dorkos.server.mcp.endpoint import PATH as MCP_PATH
 from dorkos.server.mcp.endpoint import McpEndpoint
+from dorkos.server.metrics import PATH as METRICS_PATH
+from dorkos.server.metrics import EventCounts, Sources, metrics_endpoint
 from dorkos.server.operations import OPERATIONS
 from dorkos.server.paths import OTHER_PATHS
+from dorkos.server.requests import Requests, Traffic
 from dorkos.server.rest import endpoint_of, in_order
 from dorkos.server.search import search_endpoint
 from dorkos.server.sessions import BrowserSessions
@@ -61,7 +64,8 @@ def create_app(
     first request. An operation whose part is missing fails here, not when it is first called.
     """
     app = _Api(operations, version=system.version)
-    source = Source(feed, system.event_span, StreamLimits(Seats(settings.max_streams), keepalive_s))
+    seats, traffic = Seats(settings.max_streams), Traffic()
+    source = Source(feed, system.event_span, StreamLimits(seats, keepalive_s))
     served = {**parts, "system": system, "sessions": sessions}
     app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
     app.add_route("/api/ready", ready_endpoint(readiness))
@@ -69,6 +73,8 @@ def create_app(
     app.add_route("/api/openapi.json", _page_endpoint(lambda: json_answer(to_bytes(app.openapi()))))
     app.add_route("/api/docs", _page_endpoint(lambda: _html(docs.page(app.openapi()))))
     named = {operation.name: operation for operation in operations}
+    sources = Sources(system, readiness, traffic, seats, EventCounts(system), named, served)
+    app.add_route(METRICS_PATH, metrics_endpoint(sources))
     # First, since one of them answers for an operation as well.
     _add_followers(app, named, served, source=source, system=system, settings=settings)
     limits = _limits(settings)
@@ -90,7 +96,8 @@ def create_app(
         names=names_of(settings),
         failures=Failures(system.clock),
     )
-    app.add_middleware(Faults, answer=answer_refusal)  # Added last, it stands outermost.
+    app.add_middleware(Faults, answer=answer_refusal)
+    app.add_middleware(Requests, traffic=traffic)  # Added last, it stands outermost.
     return app
 
 

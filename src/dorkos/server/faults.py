@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
+from dorkos.logs import REQUEST
 
 log = logging.getLogger("dorkos.server")
 
@@ -82,7 +83,7 @@ def as_refusal(fault: Exception, asked: str) -> DorkError:
     """What the caller is told of `fault`; what is our own fault goes to the log with what was asked."""
     if isinstance(fault, DorkError):
         return fault
-    fault_id = new_id()
+    fault_id = REQUEST.get() or new_id()
     log.error("fault %s while answering %s", fault_id, asked[:_SHOWN_MAX], exc_info=fault)
     return DorkError(
         ErrorCode.INTERNAL_ERROR,

@@ -29,12 +29,15 @@ class ReadinessCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
+class Finding:
+    """How one part is."""
+
     name: str
     ok: bool
     detail: str | None
 
     def wire(self) -> dict[str, object]:
+        """The same in an answer."""
         return {"name": self.name, "ok": self.ok, **({} if self.detail is None else {"detail": self.detail})}
 
 
@@ -52,7 +55,7 @@ def ready_endpoint(checks: Sequence[ReadinessCheck]) -> Callable[[Request], Awai
 
     async def answer(request: Request) -> Response:
         caller_of_request(request).require(Scope.OBSERVE)
-        findings = await asyncio.gather(*[_look(check) for check in checks])
+        findings = await look_at(checks)
         body: dict[str, object] = {"status": "ready", "checks": [finding.wire() for finding in findings]}
         broken = [f"{finding.name}: {finding.detail}" for finding in findings if not finding.ok]
         if not broken:
@@ -65,14 +68,19 @@ def ready_endpoint(checks: Sequence[ReadinessCheck]) -> Callable[[Request], Awai
     return answer
 
 
-async def _look(check: ReadinessCheck) -> _Finding:
+async def look_at(checks: Sequence[ReadinessCheck]) -> list[Finding]:
+    """How each part is, asked at once; one that does not answer in time does not work."""
+    return await asyncio.gather(*[_look(check) for check in checks])
+
+
+async def _look(check: ReadinessCheck) -> Finding:
     try:
         async with asyncio.timeout(_CHECK_WITHIN_S):
-            return _Finding(check.name, ok=True, detail=await check.check())
+            return Finding(check.name, ok=True, detail=await check.check())
     except DorkError as refusal:
-        return _Finding(check.name, ok=False, detail=refusal.message)
+        return Finding(check.name, ok=False, detail=refusal.message)
     except TimeoutError:
-        return _Finding(check.name, ok=False, detail=f"no answer within {_CHECK_WITHIN_S:.0f} s")
+        return Finding(check.name, ok=False, detail=f"no answer within {_CHECK_WITHIN_S:.0f} s")
     except Exception:  # One broken part must not hide how the others are.
         log.exception("the readiness check of %s failed", check.name)
-        return _Finding(check.name, ok=False, detail="it failed; the log has the details")
+        return Finding(check.name, ok=False, detail="it failed; the log has the details")

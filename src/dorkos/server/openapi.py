@@ -27,6 +27,7 @@ _ERROR: Schema = {
         "code": {"type": "string", "enum": [code.value for code in ErrorCode]},
         "details": {},
         "hint": {"type": "string"},
+        "requestId": {"type": "string"},
     },
     "required": ["error", "code"],
 }

@@ -66,6 +66,11 @@ OTHER_PATHS: dict[str, Any] = {
             "503": _answer("Not ready.", _object(status=_TEXT, checks=_LIST, error=_TEXT, code=_TEXT)),
         },
     ),
+    "/metrics": _get(
+        "metrics",
+        "Numbers for Prometheus, in its text format",
+        {"200": _answer("Numbers.", _TEXT, "text/plain")},
+    ),
     "/api/events": _get(
         "events",
         "Committed events as they happen: first `hello` (or `reset`, when the place asked for does not "

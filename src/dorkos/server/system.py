@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,6 +58,15 @@ class DatabaseFacts:
     migrations: tuple[AppliedRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """What was committed behind a position, through `position`."""
+
+    position: int
+    by_kind: dict[str, int]
+    apart: tuple[tuple[str, Any], ...]
+
+
 class SystemService:
     """Answers about the running system. `describe` gives what only the composition root knows.
 
@@ -111,12 +120,29 @@ class SystemService:
         """Whether work may start at all."""
         return await self._database.read(read)
 
+    async def events_after(self, position: int, apart: Collection[str]) -> NewEvents:
+        """The events behind a position, counted by kind; of the kinds `apart`, the data of each."""
+        return await self._database.read(lambda connection: _events_after(connection, position, apart))
+
     async def event_span(self) -> tuple[int, int]:
         """The positions between which the database holds every event, whether or not this server has seen it.
 
         Begin after the first of them at the earliest: events up to there may have been taken away.
         """
         return await self._database.read(_span)
+
+
+def _events_after(connection: sa.Connection, position: int, apart: Collection[str]) -> NewEvents:
+    newest = connection.execute(sa.select(sa.func.max(events.c.position))).scalar() or 0
+    # Both look at the same events: what is committed meanwhile is counted the next time.
+    new = sa.and_(events.c.position > position, events.c.position <= newest)
+    counted = sa.select(events.c.kind, sa.func.count().label("number")).where(new).group_by(events.c.kind)
+    told = sa.select(events.c.kind, events.c.data).where(new, events.c.kind.in_(apart))
+    return NewEvents(
+        max(newest, position),
+        {row.kind: row.number for row in connection.execute(counted)},
+        tuple((kind, data) for kind, data in connection.execute(told)),
+    )
 
 
 def _span(connection: sa.Connection) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.server.answers import refusal_body
 from dorkos.server.auth import caller_of_request
 from dorkos.server.faults import as_refusal
 from dorkos.server.mcp.tools import Tool
@@ -141,7 +142,7 @@ def _text(value: object) -> TextContent:
 
 def _refused(refusal: DorkError) -> CallToolResult:
     # Without structure: some clients hold it against the schema of the answer, even in a refusal.
-    return CallToolResult(content=[_text(refusal.body())], is_error=True)
+    return CallToolResult(content=[_text(refusal_body(refusal))], is_error=True)
 
 
 def _unknown(name: str) -> MCPError:
