@@ -180,18 +180,22 @@ class OnPostgres:
         return verify_postgres(where)
 
 
-def run(bench: Bench, *, every: int, within: bool) -> Report:
-    """Kill at every so many moments, and always at the first and last of each step.
+def run(bench: Bench, *, every: int, within: bool, first: bool = True) -> Report:
+    """Kill at every so many moments, and always at the first (unless told not to) and last of each step.
 
     `within` kills in the middle of statements instead of between them, which only SQLite allows.
     """
     versions = _versions(bench)
     with bench.old() as where:
+        bench.upgrade(where, lambda _: None)  # What a process makes once is no moment of those to come.
+    with bench.old() as where:
         moments = _observe(partial(bench.upgrade, where), within=within)
         wanted = _content(bench, where)
     report = Report()
     for number, step in enumerate(moments):
-        edge = number in (0, len(moments) - 1) or step != moments[number - 1] or step != moments[number + 1]
+        begins = number == 0 or step != moments[number - 1]
+        ends = number == len(moments) - 1 or step != moments[number + 1]
+        edge = ends or (begins and first)
         if number % every and not edge:
             continue
         report.kills += 1
@@ -324,11 +328,12 @@ def main() -> int:
     parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--within", action="store_true")
+    parser.add_argument("--no-first", action="store_true", help="not where a step begins")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dorkos-crash-") as name:
         folder = Path(name)
         bench: Bench = OnSqlite(folder) if options.engine == "sqlite" else OnPostgres(folder)
-        report = run(bench, every=options.every, within=options.within)
+        report = run(bench, every=options.every, within=options.within, first=not options.no_first)
     print(json.dumps({"kills": report.kills, "steps": sorted(report.steps), "faults": report.faults}))
     return 1 if report.faults else 0
 

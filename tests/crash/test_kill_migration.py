@@ -19,7 +19,8 @@ STEPS = {f"Applying {revision.id}" for revision in revisions()[1:]}
     [
         ("--engine", "sqlite", "--every", "120"),
         ("--engine", "sqlite", "--within", "--every", "100"),
-        ("--engine", "postgresql", "--every", "1000"),
+        # An upgrade takes longer there: before the commit of each step is enough.
+        ("--engine", "postgresql", "--every", "1000", "--no-first"),
     ],
     ids=["between statements", "within statements", "on PostgreSQL"],
 )
@@ -40,4 +41,4 @@ def test_an_upgrade_that_is_killed_leaves_a_whole_version_and_can_be_repeated(
     report = json.loads(done.stdout)
     assert report["faults"] == []
     assert set(report["steps"]) >= STEPS
-    assert report["kills"] >= 2 * len(STEPS)
+    assert report["kills"] >= len(STEPS)

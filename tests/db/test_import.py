@@ -144,7 +144,7 @@ def free_rows(draw: st.DrawFn) -> dict[str, list[Any]]:
     return rows
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(free_rows())
 def test_any_value_survives_export_and_import(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[str, list[Any]]

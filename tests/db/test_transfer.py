@@ -110,7 +110,7 @@ def test_nothing_acts_at_the_target(source: Path) -> None:
 
 def test_it_goes_on_wherever_it_broke_off(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each commit in turn. Half of it is never served, and no row comes in twice."""
-    monkeypatch.setattr("dorkos.db.rows.BATCH_ROWS", 3)
+    monkeypatch.setattr("dorkos.db.rows.BATCH_ROWS", 6)
     rows, seen = stored(source), set()
     with empty_postgres() as url:
         moved = None

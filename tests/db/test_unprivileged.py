@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# What it answers is asked for once, by one process.
+pytestmark = pytest.mark.xdist_group("unprivileged")
+
 # Everything is imported, and once used, before the rights are dropped: the code may lie where nobody else may
 # read. Each case gets a folder of its own, and answers what its commands did.
 _PROGRAM = """

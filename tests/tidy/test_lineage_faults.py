@@ -16,6 +16,9 @@ from dorkos.db.schema.tables import metadata
 from dorkos.db.types import Choice, Ulid
 from tests.tidy.rules import ROOT
 
+# The source is read once, by one process.
+pytestmark = pytest.mark.xdist_group("source")
+
 _SOURCE = ROOT / "src" / "dorkos"
 _DRIVERS = {"sqlite3", "pysqlite3", "psycopg", "psycopg_pool", "psycopg2", "aiosqlite", "asyncpg"}
 
@@ -35,6 +38,8 @@ _GONE = (
         ("db/legacy/", "workspace/transcripts"),
     ),
 )
+
+_ANY_GONE = re.compile("|".join(pattern for pattern, *_ in _GONE), re.IGNORECASE)
 
 # The shape of these is somebody else's; a body need not use all of it.
 _DICTATED = {
@@ -117,10 +122,11 @@ def _parameters(arguments: ast.arguments) -> list[str]:
 
 
 def _gone(path: str, tree: ast.Module) -> list[str]:
+    suspects = [(line, text) for line, text in _texts(tree) if _ANY_GONE.search(text)]
     return [
         f"{path}:{line}: {text!r}: {why}"
         for pattern, why, known_by in _GONE
-        for line, text in _texts(tree)
+        for line, text in suspects
         if not (known_by and path.startswith(known_by)) and re.search(pattern, text, re.IGNORECASE)
     ]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ from dorkos.db.faults import explain
 from dorkos.db.ledger import LedgerEntry, Revision, ledger_table, pending
 from dorkos.db.step import Step
 from dorkos.errors import DorkError, ErrorCode
+
+_loaded: dict[str, tuple[tuple[Path, str], ModuleType]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,15 @@ def _apply(connection: sa.Connection, revision: Revision, clock: Clock) -> Appli
 
 
 def _load(revision: Revision) -> ModuleType:
+    """The migration's module. It is the same one as long as the file is, since making it takes a while."""
+    name = f"dorkos.db.migrations.{revision.id}"
+    loaded = _loaded.get(name)
+    if loaded is None or loaded[0] != (revision.path, revision.checksum):
+        loaded = _loaded[name] = ((revision.path, revision.checksum), _read(revision))
+    return loaded[1]
+
+
+def _read(revision: Revision) -> ModuleType:
     # File names start with digits, which no import statement can spell.
     name = f"dorkos.db.migrations.{revision.id}"
     spec = importlib.util.spec_from_file_location(name, revision.path)

@@ -7,7 +7,8 @@ normalised description; what engines only spell differently (case, quotes, space
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
@@ -26,13 +27,34 @@ def catalogue(connection: sa.Connection) -> Catalogue:
 
 
 def declared_catalogue(metadata: sa.MetaData, connection: sa.Connection) -> Catalogue:
-    """The catalogue that `metadata` leads to on the connection's engine.
+    """The catalogue that `metadata` leads to on the connection's engine. Made once for each state of it.
 
     On SQLite it is built in memory, on PostgreSQL as temporary tables (which need no right to make
     schemas) inside a savepoint that is rolled back; the connection must be in a transaction there.
     """
     if connection.dialect.name == "sqlite":
         return declared_sqlite(metadata)
+    engine = f"postgresql {connection.dialect.server_version_info}"
+    return _kept(metadata, engine, partial(_made_on_postgres, metadata, connection))
+
+
+def declared_sqlite(metadata: sa.MetaData) -> Catalogue:
+    """The catalogue of a database in memory that was made from `metadata`."""
+    return _kept(metadata, "sqlite", partial(_made_in_memory, metadata))
+
+
+def _kept(metadata: sa.MetaData, engine: str, make: Callable[[], Catalogue]) -> Catalogue:
+    tables = metadata.tables.values()
+    parts = ((table.columns, table.constraints, table.indexes) for table in tables)
+    # A declaration only ever grows.
+    state = (len(tables), *(len(part) for three in parts for part in three))
+    made: dict[str, tuple[tuple[int, ...], Catalogue]] = metadata.info.setdefault("dorkos.catalogues", {})
+    if engine not in made or made[engine][0] != state:
+        made[engine] = (state, make())
+    return made[engine][1]
+
+
+def _made_on_postgres(metadata: sa.MetaData, connection: sa.Connection) -> Catalogue:
     attempt = connection.begin_nested()
     try:
         connection.exec_driver_sql("SET LOCAL search_path TO pg_temp")
@@ -42,10 +64,8 @@ def declared_catalogue(metadata: sa.MetaData, connection: sa.Connection) -> Cata
         attempt.rollback()
 
 
-def declared_sqlite(metadata: sa.MetaData) -> Catalogue:
-    """The catalogue of a database in memory that was made from `metadata`."""
-    driver = sqlite_driver()
-    engine = sa.create_engine("sqlite://", module=driver, poolclass=StaticPool)
+def _made_in_memory(metadata: sa.MetaData) -> Catalogue:
+    engine = sa.create_engine("sqlite://", module=sqlite_driver(), poolclass=StaticPool)
     try:
         with engine.connect() as connection:
             metadata.create_all(connection, checkfirst=False)
