@@ -90,6 +90,8 @@ class Operation(Generic[S, In, Out]):
     answer: Any
     handler: Callable[[S, Caller, In], Awaitable[Out]]
     status: int = 200
+    in_query: frozenset[str] = frozenset()
+    """Keys that stand in the query of the address although the rest comes in a body."""
     tags: tuple[str, ...] = field(default=())
     waits: bool = False
     """Whether it may wait for something to happen. It is cancelled then when its caller goes away, so that

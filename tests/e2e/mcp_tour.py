@@ -158,6 +158,7 @@ class Tour:
         assert (listed["count"], listed["agents"][0]["id"]) == (1, agent["id"])
         assert (await self.call("mesh_inspect", agentId=agent["id"]))["relaySubject"] == agent["subject"]
         assert (await self.call("mesh_status"))["totalAgents"] == 1
+        assert (await self.call("agent_get_current"))["agent"] is None  # The tour is a person's.
         topology = await self.call("mesh_query_topology")
         assert [each["agentCount"] for each in topology["namespaces"]] == [1]
         updated = await self.call("mesh_update", agentId=agent["id"], description="Looks around")

@@ -81,7 +81,8 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
 
 def test_every_address_that_is_named_exists() -> None:
     """By its method; the stream beside its operation."""
-    named = {word for word in words(PAGE.read_text(encoding="utf-8")) if re.match(r"[A-Z]+ /api/", word)}
+    spoken = words(PAGE.read_text(encoding="utf-8"))
+    named = {word.partition("?")[0] for word in spoken if re.match(r"[A-Z]+ /api/", word)}
     known = {f"{operation.method} {operation.path}" for operation in OPERATIONS}
     assert named <= known | {"POST /api/mesh/discover/stream"}
     assert len(named) > 5

@@ -18,7 +18,7 @@ NOW = "2026-03-01T09:00:00.000Z"
 NEVER = {"reason": "never_seen", "detail": "Nothing was ever seen of it."}
 
 
-class _Part:
+class Served:
     """Stands for the service, which can only be made once the server has a database."""
 
     fleet: Fleet
@@ -30,7 +30,7 @@ class _Part:
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Fleet]]:
     """A server with Mesh behind it, and the operator's client."""
-    part = _Part()
+    part = Served()
     async with serving(operations=OPERATIONS, parts={"mesh": part}) as server:
         part.fleet = make_fleet(server.db, server.clock, tmp_path)
         yield server.client, part.fleet

@@ -54,6 +54,7 @@ _TOOLS = {
     "mesh_status",
     "mesh_inspect",
     "mesh_query_topology",
+    "agent_get_current",
 }
 _LINEAGE = 3
 

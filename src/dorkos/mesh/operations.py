@@ -7,6 +7,7 @@ from typing import Any
 from dorkos.identity.model import Caller
 from dorkos.mesh import tools
 from dorkos.mesh.operations_agents import AGENT_OPERATIONS
+from dorkos.mesh.operations_folders import FOLDER_OPERATIONS
 from dorkos.mesh.operations_manifest import MANIFEST_OPERATIONS
 from dorkos.mesh.operations_observed import OBSERVED_OPERATIONS
 from dorkos.mesh.service import MeshService
@@ -101,4 +102,5 @@ OPERATIONS: tuple[Operation[MeshService, Any, Any], ...] = (
     *AGENT_OPERATIONS,
     *OBSERVED_OPERATIONS,
     *MANIFEST_OPERATIONS,
+    *FOLDER_OPERATIONS,
 )

@@ -19,7 +19,8 @@ from dorkos.vocabulary import AgentRuntime, AgentStatus
 class Enrolment:
     """Everything known about a folder before the registry is asked. Without a manifest `hints` count.
 
-    `default_name` is for when nothing else names it; `scan_root` is the folder whose scan found it.
+    `default_name` and `default_runtime` are for when nothing else tells them; `scan_root` is the folder whose
+    scan found it.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Enrolment:
     default_name: str
     approver: str
     scan_root: str = ""
+    default_runtime: AgentRuntime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def settle(
     `agent_exists` when the person asks to move a registered agent to another namespace.
     """
     stated = _stated(enrolment, existing)
+    if stated.runtime is None:
+        stated = replace(stated, runtime=enrolment.default_runtime)
     agent = Agent(
         id=agent_id,
         name=stated.name or enrolment.default_name,

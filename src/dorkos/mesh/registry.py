@@ -35,7 +35,7 @@ from dorkos.mesh.moving import refuse_from_afar, refuse_move
 from dorkos.mesh.projects import Projects
 from dorkos.mesh.registration import Enrolment, Settled, settle
 from dorkos.mesh.statement import Statement
-from dorkos.vocabulary import AgentStatus
+from dorkos.vocabulary import AgentRuntime, AgentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +82,27 @@ class AgentRegistry:
         self._at_work: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     async def register(
-        self, path: str, overrides: Statement, *, approver: str, actor: str, scan_root: str = ""
+        self,
+        path: str,
+        overrides: Statement,
+        *,
+        approver: str,
+        actor: str,
+        scan_root: str = "",
+        default_runtime: AgentRuntime | None = None,
     ) -> Registered:
         """Register the folder, or read it again if it is registered: name, runtime and the like follow the
         manifest and the overrides, id and namespace stay.
 
         The row, the mailbox, the rules of its namespace, its token and the event are one commit. Raises
         `outside_boundary`, `path_denied`, `invalid_manifest`, `agent_exists` for a copy of a registered
-        agent, `validation_failed` when there is no such directory or nothing tells the runtime.
+        agent, `validation_failed` when there is no such directory or nothing tells the runtime, which is
+        `default_runtime` then if one is given.
         """
         project = await asyncio.to_thread(self._projects.confine, path)
         async with self.lock(project):
             enrolment = await asyncio.to_thread(self._projects.enrol, project, overrides, approver)
-            enrolment = replace(enrolment, scan_root=scan_root)
+            enrolment = replace(enrolment, scan_root=scan_root, default_runtime=default_runtime)
             ids = (new_id(), new_id(), new_id(), new_id())
             token = draft_token()
             try:

@@ -120,7 +120,7 @@ DISCOVER = McpTool(
 )
 REGISTER = McpTool(
     "mesh_register",
-    "Register a folder as an agent, or read it again if it is registered.",
+    "Register a folder as an agent, or read it again.",
     idempotent=True,
     input=RegisterArguments,
     ask=_register,
@@ -136,20 +136,20 @@ LIST = McpTool(
 )
 INSPECT = McpTool(
     "mesh_inspect",
-    "Show all that is known of one agent: how it is and why, what it may spend, where to send to it.",
+    "Show one agent: how it is and why, what it may spend, where to send to it.",
     read_only=True,
     input=AgentArguments,
     ask=_agent,
 )
-STATUS = McpTool("mesh_status", "Count the agents, by how they are, by runtime and project.", read_only=True)
+STATUS = McpTool("mesh_status", "Count the agents by health, runtime and project.", read_only=True)
 TOPOLOGY = McpTool(
     "mesh_query_topology",
-    "Show which agents there are, who may send to whom, and who did.",
+    "Show who may send to whom, and who did.",
     read_only=True,
 )
 PING = McpTool(
     "mesh_ping",
-    "Ask an agent for a sign of life and wait for its reply. It may start a run of it.",
+    "Ask an agent for a sign of life and wait for it. It may start a run.",
     input=PingArguments,
     ask=lambda given: wire_observed.PingInput(id=given.agent_id, timeout_seconds=given.timeout_seconds),
 )

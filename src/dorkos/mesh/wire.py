@@ -41,7 +41,7 @@ class DenyInput(Wire):
     reason: str | None = Field(default=None, max_length=1000)
     denier: Annotated[str, Field(max_length=200), ON_ONE_LINE] | None = None
     strategy: Annotated[str, Field(max_length=50), ON_ONE_LINE] = Field(
-        default="manual", description="How a discovery found it, as the candidate says."
+        default="manual", description="As the candidate says."
     )
 
 

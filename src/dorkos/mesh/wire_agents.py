@@ -119,8 +119,8 @@ class AgentInput(Wire):
     id: str
 
 
-class UpdateInput(AgentInput, LooksInput):
-    """What to change; a field that is left out stays."""
+class UpdateFields(LooksInput):
+    """What may be changed of an agent; a field that is left out stays."""
 
     name: Name | None = None
     description: Description | None = None
@@ -143,6 +143,10 @@ class UpdateInput(AgentInput, LooksInput):
             color=self.color,
             icon=self.icon,
         )
+
+
+class UpdateInput(AgentInput, UpdateFields):
+    """Which agent, and what to change of it."""
 
 
 class BehaviorAnswer(Wire):

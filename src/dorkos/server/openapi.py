@@ -103,14 +103,23 @@ def _entry(operation: Operation[Any, Any, Any], schemas: Schemas, models: Schema
             _parameter(name, "query", schema, required=name in required) for name, schema in rest.items()
         ]
     else:
-        body: Schema = {"type": "object", "properties": rest}
-        if required:
-            body["required"] = required
-        entry["requestBody"] = {
-            "required": bool(required),
-            "content": {"application/json": {"schema": body}},
-        }
+        parameters += [
+            _parameter(name, "query", schema, required=name in required)
+            for name, schema in rest.items()
+            if name in operation.in_query
+        ]
+        entry["requestBody"] = _body(
+            {name: schema for name, schema in rest.items() if name not in operation.in_query},
+            [name for name in required if name not in operation.in_query],
+        )
     return entry
+
+
+def _body(properties: Schema, required: list[str]) -> Schema:
+    body: Schema = {"type": "object", "properties": properties}
+    if required:
+        body["required"] = required
+    return {"required": bool(required), "content": {"application/json": {"schema": body}}}
 
 
 def _parameter(name: str, place: str, schema: Schema, *, required: bool) -> Schema:

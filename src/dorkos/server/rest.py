@@ -39,7 +39,7 @@ def endpoint_of(
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
         caller.require(operation.scope)
-        given = await arriving(within_s, _given(request, operation.method, max_body_bytes))
+        given = await arriving(within_s, _given(request, operation, max_body_bytes))
         for name, value in path_values(request.path_params).items():
             # The address decides what a request is about. Under its wire name it wins over either
             # spelling in the body.
@@ -73,10 +73,16 @@ def takes_query(operation: Operation[Any, Any, Any]) -> bool:
     return operation.method in _QUERY_METHODS
 
 
-async def _given(request: Request, method: str, max_body_bytes: int) -> dict[str, object]:
-    if method in _QUERY_METHODS:
+async def _given(
+    request: Request, operation: Operation[Any, Any, Any], max_body_bytes: int
+) -> dict[str, object]:
+    if takes_query(operation):
         return {**query_values(request.scope["query_string"])}
-    return await read_object(request, limit=max_body_bytes)
+    body = await read_object(request, limit=max_body_bytes)
+    if operation.in_query:
+        query = query_values(request.scope["query_string"])
+        body |= {key: query[key] for key in operation.in_query & query.keys()}
+    return body
 
 
 def _headers(operation: Operation[Any, Any, Any], asked: Any, found: Any) -> dict[str, str]:
