@@ -8,6 +8,8 @@ INSTALL_CHECKOUT := $(PIP) install -qq --no-deps --no-index --no-build-isolation
 JOBS ?= 2
 # Options for pytest, such as make test ARGS="-k lease -x".
 ARGS ?=
+# What `make check test` has looked at already.
+CHECKED := $(if $(filter check,$(MAKECMDGOALS)),--ignore=tests/tidy)
 # Empty keeps the pins that still fit; make lock UPGRADE=--upgrade takes the newest versions.
 UPGRADE ?=
 
@@ -24,7 +26,7 @@ run: .venv/.run-installed ## Start a server with two example agents at work (dat
 	@exec env DORK_HOME="$${DORK_HOME:-$$PWD/.dork}" $(BIN)/python examples/run.py
 
 test: .venv/.dev-installed ## Run every test, on SQLite and on a PostgreSQL of its own (JOBS=2, ARGS="-k name")
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(CHECKED) $(ARGS)
 
 check: .venv/.dev-installed ## Run linters, types, import contracts, database check and tidy tests; changes nothing
 	$(BIN)/python -m ruff check .

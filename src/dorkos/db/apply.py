@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 import sqlalchemy as sa
@@ -22,7 +21,7 @@ from dorkos.db.ledger import LedgerEntry, Revision, ledger_table, pending
 from dorkos.db.step import Step
 from dorkos.errors import DorkError, ErrorCode
 
-_loaded: dict[str, tuple[tuple[Path, str], ModuleType]] = {}
+_loaded: dict[tuple[str, str], ModuleType] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +107,11 @@ def _apply(connection: sa.Connection, revision: Revision, clock: Clock) -> Appli
 
 
 def _load(revision: Revision) -> ModuleType:
-    """The migration's module. It is the same one as long as the file is, since making it takes a while."""
-    name = f"dorkos.db.migrations.{revision.id}"
-    loaded = _loaded.get(name)
-    if loaded is None or loaded[0] != (revision.path, revision.checksum):
-        loaded = _loaded[name] = ((revision.path, revision.checksum), _read(revision))
-    return loaded[1]
+    """The migration's module. Made once for each text, since that takes longer than to apply most of them."""
+    key = (revision.id, revision.checksum)
+    if key not in _loaded:
+        _loaded[key] = _read(revision)
+    return _loaded[key]
 
 
 def _read(revision: Revision) -> ModuleType:
