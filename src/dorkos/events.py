@@ -30,6 +30,7 @@ EVENT_KINDS = {
     "pulse.schedule.ungranted": "When it was due, a schedule was not what had been approved; it waits again.",
     "pulse.schedule.paused": "A schedule was paused, because its runs failed as often in a row as it allows.",
     "pulse.schedule.overdue": "The next instant of a schedule has passed long ago, and nobody decided it.",
+    "pulse.schedule.rewound": "The clock went back; what was decided of times to come is decided anew.",
     "pulse.question.asked": "A run is blocked on a question that only a person can answer.",
     "pulse.question.answered": "The question of a blocked run was answered, and the run is resumed.",
     "pulse.question.closed": "The question of a blocked run needs no answer any more; the data says why.",

@@ -22,6 +22,8 @@ OVERDUE = "pulse.slot.overdue"
 _SLACK_MS = 600_000
 # A schedule is looked at within a second of its instant. One that has waited this long has nobody who looks.
 UNDECIDED_AFTER = timedelta(minutes=5)
+# One that is decided further ahead than this was decided by a clock that was wrong: see `rewind`.
+AHEAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def tell_undecided(tx: Transaction, late: Sequence[Late]) -> None:
 
 def alarms(connection: sa.Connection, now: datetime, schedule_id: str | None = None) -> dict[str, datetime]:
     """The schedules with an alarm, each with the earliest instant that has no outcome in time, or that
-    nobody has decided."""
+    nobody has decided; or with the time until which a clock that was ahead decided it."""
     slot = pulse_slots.c
     overdue = (
         sa.select(slot.schedule_id, slot.due_at)
@@ -107,9 +109,20 @@ def alarms(connection: sa.Connection, now: datetime, schedule_id: str | None = N
     )
     if schedule_id is not None:
         overdue = overdue.where(slot.schedule_id == schedule_id)
-    found = {late.schedule_id: late.due_at for late in undecided(connection, now, schedule_id=schedule_id)}
+    found = _ahead(connection, now, schedule_id)
+    found |= {late.schedule_id: late.due_at for late in undecided(connection, now, schedule_id=schedule_id)}
     # The earliest comes last and stays.
     return found | {row.schedule_id: row.due_at for row in connection.execute(overdue)}
+
+
+def _ahead(connection: sa.Connection, now: datetime, schedule_id: str | None) -> dict[str, datetime]:
+    schedule = pulse_schedules.c
+    statement = sa.select(schedule.id, schedule.decided_until).where(
+        schedule.decided_until > now + AHEAD, schedule.next_due_at.is_not(None)
+    )
+    if schedule_id is not None:
+        statement = statement.where(schedule.id == schedule_id)
+    return {row.id: row.decided_until for row in connection.execute(statement)}
 
 
 def undecided(

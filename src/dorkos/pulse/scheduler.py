@@ -2,7 +2,8 @@
 
 Any number of servers may do it on one database: a plan is stored only if the cursor is where it was read,
 and a slot only if its instant has none. A schedule of which nobody can tell when it is due is taken out of
-use, with the reason: see `schedules.need_attention`.
+use, with the reason: see `schedules.need_attention`. Who sees the clock go back lets what was decided ahead
+begin anew: see `rewind`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from dorkos.clock import iso
 from dorkos.errors import DorkError
 from dorkos.fleet import Fleet
 from dorkos.lifecycle import Loop, Signal
+from dorkos.pulse.expectations import AHEAD
 from dorkos.pulse.grants import is_granted
 from dorkos.pulse.model import Schedule
 from dorkos.pulse.planner import Plan, due_instants, plan
@@ -33,6 +36,7 @@ _INTERVAL_S = 1.0
 _PAGE = 1000
 # A message of ours is shorter; what a library says about a bad value need not be.
 _REASON_MAX = 500
+_AHEAD_HINT = "once the clock is right, pause and resume them to let them begin anew"
 # Plans made at once, and slots in one commit: enough to share its sync, few enough not to keep other
 # writers waiting. The slots of one schedule are never parted.
 _CHUNK = 200
@@ -57,10 +61,12 @@ class SchedulerService(Loop):
         self._store = store
         self._zones = zones
         self._zones_checked = False
+        self._latest: datetime | None = None
 
     async def work(self) -> float | None:
         """Decide everything that is due now. Returns the seconds until something is due again, at most 1."""
         now, fleet = await self._store.now(), await self._store.fleet()
+        await self._watch_clock(now)
         if not self._zones_checked:
             await self._follow_inherited_zone(now, fleet)
             self._zones_checked = True
@@ -76,6 +82,23 @@ class SchedulerService(Loop):
             after = (last.next_due_at, last.id)
         self.planned.emit(taken)
         return await self._until_next(now)
+
+    async def _watch_clock(self, now: datetime) -> None:
+        """Undo what a clock decided that was ahead, once it is seen to go back; tell of it after a start."""
+        seen, self._latest = self._latest, max(now, self._latest or now)
+        if seen is None:
+            if ahead := await self._store.schedules_ahead(now, after="", limit=_PAGE):
+                log.error("%d schedules or more are decided ahead of the clock: %s", len(ahead), _AHEAD_HINT)
+            return
+        if now >= seen - AHEAD:
+            return
+        log.warning("the clock went back from %s to %s", iso(seen), iso(now))
+        after = ""
+        while page := await self._store.schedules_ahead(now, after=after, limit=_PAGE):
+            for schedule in page:
+                await self._store.begin_anew(schedule.id)
+            after = page[-1].id
+        self._latest = now
 
     async def _follow_inherited_zone(self, now: datetime, fleet: Fleet) -> None:
         """After a start: what inherits its zone is due in the zone of today's setting.

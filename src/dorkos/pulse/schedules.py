@@ -17,7 +17,7 @@ from dorkos.db.schema.pulse import pulse_schedules
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import Fleet, read
 from dorkos.ids import new_id
-from dorkos.pulse import slots
+from dorkos.pulse import rewind, slots
 from dorkos.pulse.model import Schedule, ScheduleDraft
 from dorkos.pulse.planner import ENUMERATED_MAX, PlannedSlot, due_instants, span, split
 from dorkos.pulse.policies import check_policies, policy_of
@@ -113,8 +113,7 @@ def update(
         _first_due(edited, now, zones)
     if any(getattr(before, name) != getattr(after, name) for name in _WHEN):
         _record_missed(tx, current, now, zones)
-        # A clock that jumped back must not make an instant due a second time.
-        decided_until = max(current.decided_until, now)
+        decided_until = _begin(tx, current, now, zones)
         next_due_at = _next_due(edited, decided_until, zones)
         values |= {"decided_until": decided_until, "next_due_at": next_due_at}
         edited = replace(edited, decided_until=decided_until, next_due_at=next_due_at)
@@ -150,6 +149,26 @@ def need_attention(tx: Transaction, schedule: Schedule, reason: str) -> bool:
         return False
     facts = {"name": schedule.name, "reason": reason}
     tx.emit("pulse.schedule.needs_attention", schedule.id, facts)
+    return True
+
+
+def begin_anew(tx: Transaction, schedule_id: str, *, zones: Zones) -> bool:
+    """From now on, with what a clock that was ahead decided of times to come. See `rewind`.
+
+    False, with nothing changed, if the schedule is not ahead, or is gone.
+    """
+    now = tx.now()
+    row = tx.execute(_one(schedule_id).with_for_update()).one_or_none()
+    if row is None or not rewind.is_ahead(schedule := schedule_of(row), now):
+        return False
+    rewind.forget_future(tx, schedule, now, zones)
+    try:
+        next_due_at = _next_due(schedule, now, zones)
+    except DorkError:  # The pass that follows takes it out of use, with the reason.
+        next_due_at = now
+    _set(tx, schedule_id, {"decided_until": now, "next_due_at": next_due_at})
+    facts = {"name": schedule.name, "decidedUntil": iso(schedule.decided_until)}
+    tx.emit("pulse.schedule.rewound", schedule_id, facts)
     return True
 
 
@@ -278,6 +297,15 @@ def _next_due(schedule: Schedule, after: datetime, zones: Zones) -> datetime | N
 def _first_due(schedule: Schedule, after: datetime, zones: Zones) -> datetime | None:
     trigger = trigger_of(schedule, zones)
     return None if trigger is None else next(due_instants(trigger, after), None)
+
+
+def _begin(tx: Transaction, schedule: Schedule, now: datetime, zones: Zones) -> datetime:
+    """From when on a schedule that is edited is decided anew."""
+    if rewind.is_ahead(schedule, now):
+        rewind.forget_future(tx, schedule, now, zones)
+        return now
+    # A clock that was set back a little must not make an instant due a second time.
+    return max(schedule.decided_until, now)
 
 
 def _record_missed(tx: Transaction, schedule: Schedule, now: datetime, zones: Zones) -> None:

@@ -21,6 +21,7 @@ from dorkos.pulse import (
     output,
     reading,
     requests,
+    rewind,
     runs,
     schedules,
     slots,
@@ -180,6 +181,14 @@ class PulseStore:
     async def need_attention(self, schedule: Schedule, reason: str) -> bool:
         """Take a schedule out of use. False if it was edited since it was read."""
         return await self._database.write(lambda tx: schedules.need_attention(tx, schedule, reason))
+
+    async def schedules_ahead(self, now: datetime, *, after: str, limit: int) -> list[Schedule]:
+        """A page of schedules that a clock decided which was ahead. See `rewind`."""
+        return await self._database.read(lambda c: rewind.schedules_ahead(c, now, after=after, limit=limit))
+
+    async def begin_anew(self, schedule_id: str) -> bool:
+        """Decide such a schedule from now on. False if it is none."""
+        return await self._database.write(lambda tx: schedules.begin_anew(tx, schedule_id, zones=self._zones))
 
     async def list_slots(self, schedule_id: str, *, limit: int, offset: int) -> list[Slot]:
         """Decided instants of a schedule, newest first."""

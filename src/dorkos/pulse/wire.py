@@ -194,7 +194,8 @@ class ScheduleOut(Wire):
     triggers.
 
     `status` is the lineage's word, `state` ours; `statusReason` says why it is not active, if that is known.
-    `alarm` is the earliest due instant that has no outcome in time, or that nobody decided; null means none.
+    `alarm` is the earliest due instant that has no outcome in time, or that nobody decided, or until which a
+    clock that was ahead decided it; null means none.
     """
 
     id: str
