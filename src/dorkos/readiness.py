@@ -47,7 +47,7 @@ def checks(
             return tx.execute(epoch.values(value=system_state.c.value)).rowcount
 
         if await database.write(touch) != 1:
-            raise _not_ready("the database holds no epoch; run `dorkos db verify`")
+            raise _not_ready("the database holds no epoch; start the server again, which makes one")
 
     async def bus_takes_a_message() -> None:
         def publish_and_undo(tx: Transaction) -> None:

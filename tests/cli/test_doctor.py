@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from dorkos.cli import doctor as command
 from dorkos.cli import doctor_server
 from dorkos.clock import SystemClock
 from dorkos.db import filesystem
+from dorkos.db.engine import sqlite_driver
 from dorkos.db.migrate import migrate_postgres
 from dorkos.home import Home
 from dorkos.testing import create_sqlite_file, empty_postgres
@@ -289,6 +291,23 @@ def test_postgres_is_examined_in_place_of_the_file(home: Path) -> None:
         assert found["latency"]["level"] == found["schema"]["level"] == "ok"
         assert "integrity" not in found
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE schema_ledger SET applied_at = 'x'",
+        """INSERT INTO system_state VALUES ('fleet', '{"mode": "hold", "reason": null, "since": "x"}')""",
+        "DELETE FROM system_state WHERE key = 'epoch'",
+    ],
+)
+def test_values_that_cannot_be_read_hide_no_other_line(made: Path, damage: str) -> None:
+    """Whatever stands there: the lines about the rest come, and no fault of ours."""
+    with closing(sqlite_driver().connect(str(made / "dork.db"), isolation_level=None)) as connection:
+        connection.execute(damage)
+    done = examine(made, "--json")
+    assert done.code in (0, 1)
+    assert {"migrations", "schema", "fleet", "rehearsal", "backups"} <= lines(done).keys()
 
 
 def test_faults_end_with_exit_code_1_and_are_summed_up(made: Path) -> None:

@@ -17,6 +17,7 @@ from dorkos.db.migrate import migrate_postgres
 from dorkos.db.moving import Place, one_moment
 from dorkos.db.progress import no_progress
 from dorkos.db.rows import LOCAL_FACTS, LOCAL_FACTS_PREFIX, Kind, Shape, batches, shapes
+from dorkos.db.schema.tables import metadata
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.testing import create_sqlite_file, empty_postgres
 from tests.db.any_rows import any_rows, filled_postgres, filled_sqlite
@@ -181,6 +182,15 @@ def test_rows_are_described_as_they_are_stored() -> None:
     kinds = dict(next(shape for shape in shapes() if shape.table == "tokens").columns)
     assert (kinds["hash"], kinds["scopes"], kinds["created_at"]) == (Kind.TEXT, Kind.JSON, Kind.INSTANT)
     assert json.dumps([kind.value for kind in Kind]) == '["text", "json", "integer", "flag", "instant"]'
+
+
+def test_a_database_without_the_name_of_its_history_has_a_digest(bench: Bench) -> None:
+    """The next start makes one; until then all that is stored can be read, compared and taken out."""
+    bench.migrate(declared=metadata)
+    before = digests(bench.path)
+    with bench.raw() as connection:
+        connection.execute("DELETE FROM system_state WHERE key = 'epoch'")
+    assert digests(bench.path) == before
 
 
 @pytest.mark.parametrize("page", ["database.md", "export-format.md"])

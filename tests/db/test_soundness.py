@@ -122,6 +122,15 @@ def test_a_text_with_a_zero_is_sound_and_cannot_be_moved(path: Path, clock: Manu
     assert "system_state.value of row k holds U+0000" in refusal.value.message
 
 
+def test_the_record_of_migrations_is_looked_at(path: Path) -> None:
+    """Status and doctor read it; it stays with its database, so it hinders no move."""
+    put(path, "UPDATE schema_ledger SET applied_at = 'x' WHERE id = '0000_initial'")
+    problem = "values: schema_ledger.applied_at of row 0000_initial is no instant"
+    assert verify_sqlite(path) == [problem]
+    with looking(path) as connection:
+        assert wrong_values(connection, to_move=True) == []
+
+
 def test_twenty_are_told(path: Path) -> None:
     """A whole table of them would drown what else was found."""
     for number in range(30):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from dorkos.clock import ManualClock
+from dorkos.clock import ManualClock, SystemClock
 from dorkos.db import sqlite
 from dorkos.db.database import Transaction
-from dorkos.db.engine import Role, sqlite_engine
+from dorkos.db.engine import Role, sqlite_driver, sqlite_engine
 from dorkos.db.schema.system import system_state
 from dorkos.db.sqlite import SqliteDatabase
 from dorkos.errors import DorkError, ErrorCode
@@ -268,6 +269,19 @@ async def _keys_after_a_start(path: Path) -> set[str]:
     found = await keys(database, "k")
     await database.close()
     return found
+
+
+async def test_a_file_in_another_journal_mode_is_served(tmp_path: Path) -> None:
+    """Such as a backup that somebody put in the place of the database by hand: its log is made at once."""
+    create_sqlite_file(tmp_path / "dork.db")
+    with closing(sqlite_driver().connect(str(tmp_path / "dork.db"), isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    database = SqliteDatabase(tmp_path / "dork.db", clock=SystemClock())
+    await database.open()
+    try:
+        await database.write(lambda tx: tx.execute(system_state.insert(), {"key": "k", "value": "v"}))
+    finally:
+        await database.close()
 
 
 async def test_a_reader_cannot_write(database: SqliteDatabase) -> None:

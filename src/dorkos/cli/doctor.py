@@ -61,6 +61,7 @@ def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iter
     from dorkos.cli.doctor_runtimes import examine_runtimes
     from dorkos.cli.doctor_server import examine_server
     from dorkos.db.doctor import examine_library
+    from dorkos.db.finding import examined_all
     from dorkos.home import Home
     from dorkos.settings import Settings
 
@@ -79,7 +80,7 @@ def _examine(options: Options, database: str | None) -> Iterator[tuple[str, Iter
     yield "Runtimes", examine_runtimes(home.path / "runtimes")
     # What the settings do not tell must not be guessed: another database would be examined.
     if unreadable is None:
-        yield "Database", _database(home, settings)
+        yield "Database", examined_all("database", _database(home, settings))
 
 
 def _afar(options: Options) -> list[Finding]:

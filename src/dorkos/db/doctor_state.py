@@ -40,9 +40,8 @@ def examine_state(connection: sa.Connection, status: MigrationStatus, *, now: da
         yield examined("rows", lambda: _move(facts))
     yield examined("fleet", lambda: _fleet(facts, now))
     if connection.dialect.name == "sqlite":
-        born = _born(connection)
         yield from _failed_backup(connection, now)
-        yield examined("rehearsal", lambda: _rehearsal(facts, born, now))
+        yield examined("rehearsal", lambda: _rehearsal(facts, _born(connection), now))
     yield examined("kept values", lambda: _kept(connection))
 
 

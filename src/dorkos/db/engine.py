@@ -201,6 +201,9 @@ def _prepare_sqlite(raw: object, role: Role) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     if role is Role.WRITER:
         cursor.execute("PRAGMA journal_mode = WAL")
+        # A file that was in another mode, such as a backup that somebody put there, gets its log with the
+        # first read. It has to be there before anybody remembers which files were opened.
+        cursor.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone stops at the drive's cache.
         cursor.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")

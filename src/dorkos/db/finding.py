@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -57,13 +57,23 @@ def examined(name: str, look: Callable[[], Finding]) -> Finding:
     """What `look` finds; whatever it raises becomes a fault, since one broken thing must not hide others."""
     try:
         return look()
-    except DorkError as refusal:
-        return refused(name, refusal)
     except Exception as broken:  # noqa: BLE001  # As above: the doctor outlives each of its patients.
-        what = str(broken).splitlines()[0] if str(broken) else type(broken).__name__
-        return fault(
-            name, f"it could not be examined: {what}", "Mend what the message names, then look again."
-        )
+        return _unexamined(name, broken)
+
+
+def examined_all(name: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings as far as they come; what ends them early becomes a fault, as with `examined`."""
+    try:
+        yield from findings
+    except Exception as broken:  # noqa: BLE001  # As above.
+        yield _unexamined(name, broken)
+
+
+def _unexamined(name: str, broken: Exception) -> Finding:
+    if isinstance(broken, DorkError):
+        return refused(name, broken)
+    what = str(broken).splitlines()[0] if str(broken) else type(broken).__name__
+    return fault(name, f"it could not be examined: {what}", "Mend what the message names, then look again.")
 
 
 def size(number: int) -> str:

@@ -57,7 +57,8 @@ def one_moment(place: Place, *, plan: Plan | None = None) -> Iterator[Moment]:
         with _reading(place) as (connection, prove):
             facts = read_facts(connection)
             refuse_unfinished(facts)
-            yield Moment(connection, status.applied[-1].id, facts["epoch"], prove)
+            # Without an epoch the next start makes one; what is stored can be read all the same.
+            yield Moment(connection, status.applied[-1].id, facts.get("epoch", ""), prove)
     except sa.exc.DBAPIError as fault:
         if "decode to utf-8" in str(fault.orig).lower():
             raise DorkError(

@@ -70,6 +70,11 @@ def shapes(declared: sa.MetaData = metadata) -> tuple[Shape, ...]:
     return tuple(_shape(table) for table in declared.sorted_tables if table.name != schema_ledger.name)
 
 
+def ledger_shape() -> Shape:
+    """The table of applied migrations, which stays with its database."""
+    return _shape(schema_ledger)
+
+
 def is_local_fact(key: object) -> bool:
     """Whether a row of `system_state` stays with its database when everything else moves."""
     return key in LOCAL_FACTS or str(key).startswith(LOCAL_FACTS_PREFIX)

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dorkos.clock import from_iso, iso
-from dorkos.db.rows import Kind, Shape, shapes
+from dorkos.db.rows import Kind, Shape, ledger_shape, shapes
 from dorkos.db.schema.tables import metadata
 from dorkos.errors import DorkError, ErrorCode
 
@@ -43,7 +43,7 @@ def wrong_values(
     inspector = sa.inspect(connection)
     present = set(inspector.get_table_names())
     told: list[str] = []
-    for shape in shapes(declared):
+    for shape in shapes(declared) if to_move else (*shapes(declared), ledger_shape()):
         if shape.table not in present:
             continue
         there = {column["name"] for column in inspector.get_columns(shape.table)}
