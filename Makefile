@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL_CHECKOUT := $(PIP) install -qq --no-deps --no-index --no-build-isolation --editable .
 # Workers of the test run. The suite is safe to run in parallel; 0 runs it in one process.
 JOBS ?= 2
+# The suite starts hundreds of processes: where bytecode is not kept, each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Options for pytest, such as make test ARGS="-k lease -x".
 ARGS ?=
 # What `make check test` has looked at already.

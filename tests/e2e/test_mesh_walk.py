@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.terminal import Done, call
 from tests.server_process import ServerProcess
 
 ENTRYPOINT = [sys.executable, "agent.py"]
@@ -44,28 +44,21 @@ class Walk:
         self.agent = self.ask("mesh", "register", str(self.project))
         self.ask("relay", "open", "relay.human.operator")  # Where it answers what the person sends it.
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str) -> Done:
         """One command."""
-        return subprocess.run(
-            [sys.executable, "-m", "dorkos", *words, "--json"],
-            env=self.server.environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        return call(*words, "--json", environment=self.server.environment)
 
     def ask(self, *words: str) -> Any:
         """What a command answers that must succeed."""
         done = self.run(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        assert done.code == 0, done.out + done.err
+        return done.json
 
     def refusal(self, *words: str) -> str:
         """The code with which a command is refused."""
         done = self.run(*words)
-        assert done.returncode != 0
-        return str(json.loads(done.stdout)["code"])
+        assert done.code != 0
+        return str(done.json["code"])
 
     def inspected(self) -> Any:
         """All about the agent, after a look at its folder."""
@@ -80,7 +73,7 @@ class Walk:
     def answers(self, *, within_s: int = 30) -> bool:
         """Whether the agent answers a ping."""
         done = self.run("mesh", "ping", "scout", "--timeout", str(within_s))
-        return bool(json.loads(done.stdout).get("answered"))
+        return bool(done.json.get("answered"))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +173,7 @@ def test_a_denied_agent_stays_registered_and_does_nothing(walk: Walk) -> None:
     assert walk.refusal("mesh", "ping", "scout") == "conflict"
     assert walk.refusal("mesh", "register", str(walk.project)) == "path_denied"
     spoken = walk.run("relay", "send", "relay.human.operator", "hello", "--token", walk.agent["token"])
-    assert json.loads(spoken.stdout)["recipients"][0]["outcome"] == "denied"
+    assert spoken.json["recipients"][0]["outcome"] == "denied"
 
     walk.ask("mesh", "allow", str(walk.disk))
     assert walk.inspected()["agent"]["status"] == "active"

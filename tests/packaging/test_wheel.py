@@ -32,12 +32,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commands(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of an environment that holds the runtime lock and the wheel, and nothing else."""
     folder = tmp_path_factory.mktemp("installed")
-    _run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     # `make test` keeps every locked wheel in its environment, so that this needs no network.
     kept = Path(sys.prefix) / "wheels"
     source = ["--no-index", "--find-links", kept] if kept.is_dir() else []
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-qq")
+    # Compiled is then only what a command imports.
+    chosen = ("--python", python, "--disable-pip-version-check")
+    pip = (sys.executable, "-m", "pip", *chosen, "install", "-qq", "--no-compile")
     _run(*pip, *source, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=folder)
     # With no index to turn to, this also proves that the lock holds all that the wheel asks for.
     _run(*pip, "--no-index", wheel, cwd=folder)

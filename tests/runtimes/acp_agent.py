@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 from acp import RequestError, run_agent, start_tool_call, update_agent_message_text, update_tool_call
 from acp.schema import (
     AgentCapabilities,
@@ -32,8 +31,6 @@ from acp.schema import (
     ToolCallUpdate,
     Usage,
 )
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 
 class ScriptedAgent:
@@ -137,6 +134,11 @@ class ScriptedAgent:
 
     async def do_reply(self, session: str, text: str) -> None:
         """Answer the message that started the run, by the tool of our server."""
+        # Costly to import, and only this needs them.
+        import httpx2
+        from mcp import Client
+        from mcp.client.streamable_http import streamable_http_client
+
         [server] = self.servers
         headers = {header.name: header.value for header in server.headers}
         async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
