@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 
 import sqlalchemy as sa
 
@@ -213,16 +215,23 @@ class EventFeed(Loop):
         Ends when the feed stops. A cursor of another epoch raises `invalid_cursor`: the caller must take a
         snapshot and begin anew. One ahead of what this server has seen waits until it gets there.
         """
+        async with aclosing(self.pages(after)) as pages:
+            async for page in pages:
+                for event in page:
+                    yield event
+
+    async def pages(self, after: Cursor | None = None) -> AsyncGenerator[list[Event], None]:
+        """The same, as many at once as are there."""
         position = self.start_of(after)
         while not self.stopping:
             arrived = self._arrived
             found = self._from_memory(position)
             if found is None:
                 found = await self._database.read(partial(_after, position=position, limit=_PAGE))
-            for event in found:
-                yield event
-                position = event.position
-            if not found:
+            if found:
+                yield found
+                position = found[-1].position
+            else:
                 await arrived.wait()
 
     def start_of(self, after: Cursor | None) -> int:
@@ -243,7 +252,9 @@ class EventFeed(Loop):
             return []
         if not self._recent or self._recent[0].position > position + 1:
             return None
-        return [event for event in self._recent if event.position > position]
+        # From the newest: each watcher looks here at each event, and few are new to it.
+        new = list(takewhile(lambda event: event.position > position, reversed(self._recent)))
+        return new[::-1]
 
 
 def pruned_to(connection: sa.Connection | Transaction) -> int:

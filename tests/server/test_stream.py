@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.types import Message
 
+from dorkos.clock import ManualClock
 from dorkos.db.schema.system import system_state, tokens
-from dorkos.events import PRUNED_KEY, Cursor
+from dorkos.events import PRUNED_KEY, Cursor, Event
 from dorkos.identity.model import OPERATOR
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.server.sse import EventStream, Seats, StreamLimits, frame
+from dorkos.server.stream import SharedFrames, Source, Watch
 from dorkos.vocabulary import Scope
 from tests.server.kit import Frame, Served, frames, one_turn, serving, settled
 
@@ -209,6 +211,48 @@ async def test_a_sign_of_life_never_names_a_frame_that_is_not_sent_yet() -> None
     assert sorted(ids) == ids
     first_of_two = next(n for n, piece in enumerate(sent) if b"id: e:2" in piece)
     assert b"event: k" in sent[first_of_two]
+
+
+async def test_a_frame_is_made_once_for_all_who_watch(clock: ManualClock) -> None:
+    """However many there are, though the first goes away meanwhile; one that failed is made again."""
+    made, shared, release = 0, SharedFrames(), asyncio.Event()
+    event = Event(1, "k", "a", None, clock.now(), {})
+
+    async def render(_event: Event, event_id: str) -> bytes | None:
+        nonlocal made
+        made += 1
+        await release.wait()
+        if made == 1:
+            raise LookupError("on purpose")
+        return event_id.encode()
+
+    for expected in (1, 2, 2):
+        first, *others = [asyncio.ensure_future(shared.get(event, "e:1", render)) for _ in range(20)]
+        await one_turn()
+        first.cancel()
+        release.set()
+        answers = await asyncio.gather(*others, return_exceptions=True)
+        assert made == expected
+        assert all(isinstance(each, LookupError) if expected == 1 else each == b"e:1" for each in answers)
+
+
+async def test_many_events_come_in_one_piece(served: Served) -> None:
+    """Who is woken less often sees as much."""
+    await served.emit(*"abcdef")
+    await settled(served, lambda: served.feed.head.position >= 6)
+    start = Cursor(served.feed.head.epoch, 0)
+
+    async def render(event: Event, event_id: str) -> bytes | None:
+        return None if event.entity_id == "b" else f"{event.entity_id} {event_id[-1]}\n".encode()
+
+    async def span() -> tuple[int, int]:
+        return 0, 6
+
+    source = Source(served.feed, span, StreamLimits(Seats(1)))
+    watch = Watch(source, start, [], render)
+    async with aclosing(watch.frames()) as pieces:
+        assert await anext(pieces) == b"a 1\nc 3\nd 4\ne 5\nf 6\n"
+    assert watch.cursor.position == 6
 
 
 async def test_a_cursor_of_another_history_gets_a_reset_and_what_happens_from_now(served: Served) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from dorkos import __version__
 from dorkos.clock import Clock, iso
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EVENT_KINDS, Cursor, Event, EventFeed
+from dorkos.identity.model import OPERATOR
 from dorkos.operation import Operation
 from dorkos.relay.subjects import matches, validate_pattern
 from dorkos.server.address import query_values
@@ -23,6 +26,12 @@ from dorkos.server.sse import EventStream, StreamLimits, frame
 from dorkos.vocabulary import Scope
 
 TOPICS = tuple(dict.fromkeys(kind.split(".", 1)[0] for kind in EVENT_KINDS))
+
+# Frames that are kept, for all who watch to send.
+_SHARED = 200
+# How long a watcher rests after a piece, for each that watches; at most a second.
+_REST_S, _REST_MAX_S = 0.002, 1.0
+_PIECE_BYTES = 64 * 1024
 
 # Makes the frame of an event, under the id it is given; None leaves the event out.
 Render = Callable[[Event, str], Awaitable[bytes | None]]
@@ -37,12 +46,38 @@ class Source:
     limits: StreamLimits
 
 
+class SharedFrames:
+    """Frames of the newest events, each made once for all who watch."""
+
+    def __init__(self) -> None:
+        """None was made."""
+        self._made: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
+
+    async def get(self, event: Event, event_id: str, render: Render) -> bytes | None:
+        """The frame of an event, made by `render` if nobody asked for it before."""
+        making = self._made.get(event_id)
+        if making is None:
+            making = self._made[event_id] = asyncio.ensure_future(render(event, event_id))
+            if len(self._made) > _SHARED:
+                self._made.popitem(last=False)
+        try:
+            # Whoever asked first may go away; the others go on waiting.
+            made = await asyncio.shield(making)
+        except Exception:
+            self._made.pop(event_id, None)
+            raise
+        if made is not None and len(made) > _PIECE_BYTES:
+            self._made.pop(event_id, None)  # Few of these would fill the memory.
+        return made
+
+
 class Watch:
     """One watcher's way through the events: what it sends, and how far it has come."""
 
-    def __init__(self, feed: EventFeed, after: Cursor, opening: Sequence[bytes], render: Render) -> None:
+    def __init__(self, source: Source, after: Cursor, opening: Sequence[bytes], render: Render) -> None:
         """Send `opening`, then what `render` makes of each event after `after`."""
-        self._feed = feed
+        self._feed = source.feed
+        self._seats = source.limits.seats
         self._opening = opening
         self._render = render
         self.cursor = after
@@ -55,19 +90,37 @@ class Watch:
         """Frames until the feed stops."""
         for greeting in self._opening:
             yield greeting
-        async with aclosing(self._feed.watch(self.cursor)) as events:
-            async for event in events:
-                cursor = Cursor(self.cursor.epoch, event.position)
-                piece = await self._render(event, str(cursor))
-                # Moves only here, in one step with handing the frame over: a sign of life sent in between
-                # must not name a position whose frame is still on its way.
-                self.cursor = cursor
-                if piece is not None:
+        async with aclosing(self._feed.pages(self.cursor)) as pages:
+            async for page in pages:
+                async for piece in self._pieces(page):
                     yield piece
+                    # With many who watch each sees more at once instead of waking for each event, so that
+                    # all of them together take a bounded part of the server's time.
+                    await asyncio.sleep(min(_REST_S * self._seats.taken, _REST_MAX_S))
+
+    async def _pieces(self, page: Sequence[Event]) -> AsyncGenerator[bytes]:
+        """Whole frames of the events, many of them in one piece."""
+        epoch, waiting, cursor = self.cursor.epoch, b"", self.cursor
+        for event in page:
+            cursor = Cursor(epoch, event.position)
+            waiting += await self._render(event, str(cursor)) or b""
+            if len(waiting) >= _PIECE_BYTES:
+                # Moves only here and below, in one step with handing the frames over: a sign of life sent in
+                # between must not name a position whose frame is still on its way.
+                self.cursor = cursor
+                yield waiting
+                waiting = b""
+        self.cursor = cursor
+        if waiting:
+            yield waiting
 
 
 def events_endpoint(source: Source) -> Endpoint:
     """What answers `GET /api/events`."""
+    frames = SharedFrames()
+
+    async def render(event: Event, event_id: str) -> bytes:
+        return frame(event.kind, wire(event), frame_id=event_id)
 
     async def answer(request: Request) -> Response:
         caller_of_request(request).require(Scope.OBSERVE)
@@ -75,15 +128,15 @@ def events_endpoint(source: Source) -> Endpoint:
         topics = _choice(query, "topics", TOPICS)
         kinds = _choice(query, "kinds", tuple(EVENT_KINDS))
 
-        async def render(event: Event, event_id: str) -> bytes | None:
+        async def shared(event: Event, event_id: str) -> bytes | None:
             wanted = (not topics or event.topic in topics) and (not kinds or event.kind in kinds)
-            return frame(event.kind, wire(event), frame_id=event_id) if wanted else None
+            return await frames.get(event, event_id, render) if wanted else None
 
         start, is_reset = await _start(request, query, source)
         greeting = {"cursor": str(start), "version": __version__}
         names = ("reset", "hello") if is_reset else ("hello",)
         opening = [frame(name, greeting, frame_id=str(start)) for name in names]
-        return _stream(request, source, Watch(source.feed, start, opening, render))
+        return _stream(request, source, Watch(source, start, opening, shared))
 
     return answer
 
@@ -93,8 +146,19 @@ def messages_endpoint(
 ) -> Endpoint:
     """What answers `GET /api/relay/stream`: messages whose subject matches a pattern. Nothing is consumed.
 
-    `message` is the operation that shows one message of `relay`.
+    `message` is the operation that shows one message of `relay`, the same to everybody who may watch. It is
+    read once for all of them.
     """
+    frames = SharedFrames()
+
+    async def render(event: Event, event_id: str) -> bytes | None:
+        try:
+            found = await message.handler(relay, OPERATOR, message.input(id=event.entity_id))
+        except DorkError as refusal:
+            if refusal.code is ErrorCode.MESSAGE_NOT_FOUND:
+                return None  # Deleted since; its event outlives it.
+            raise
+        return frame("relay_message", found.model_dump(mode="json", by_alias=True), frame_id=event_id)
 
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
@@ -103,25 +167,19 @@ def messages_endpoint(
         pattern = query.get("subject") or ">"
         validate_pattern(pattern)
 
-        async def render(event: Event, event_id: str) -> bytes | None:
+        async def selected(event: Event, event_id: str) -> bytes | None:
             subject = event.data.get("subject")
             if event.kind != "relay.message.published" or not isinstance(subject, str):
                 return None
             if not matches(subject, pattern):
                 return None
-            try:
-                found = await message.handler(relay, caller, message.input(id=event.entity_id))
-            except DorkError as refusal:
-                if refusal.code is ErrorCode.MESSAGE_NOT_FOUND:
-                    return None  # Deleted since; its event outlives it.
-                raise
-            return frame("relay_message", found.model_dump(mode="json", by_alias=True), frame_id=event_id)
+            return await frames.get(event, event_id, render)
 
         start, is_reset = await _start(request, query, source)
         # With `reset` the place that was asked for does not exist, and messages may be missing before this.
         greeting = {"pattern": pattern, "connectedAt": iso(clock.now()), "reset": is_reset}
         opening = [frame("relay_connected", greeting, frame_id=str(start))]
-        return _stream(request, source, Watch(source.feed, start, opening, render))
+        return _stream(request, source, Watch(source, start, opening, selected))
 
     return answer
 
