@@ -102,6 +102,25 @@ async def test_what_is_still_there_has_not_moved(fleet: Fleet) -> None:
     assert (await fleet.mesh.registry.get(A_ULID)).project_path == fleet.root / "scout"
 
 
+async def test_a_folder_behind_a_link_is_moved_to_where_it_really_is(fleet: Fleet) -> None:
+    """As agents of DorkOS for Node may lie, which took paths as they came. Only a person follows."""
+    real = make_project(fleet.root / "disk" / "scout", SCOUT)
+    await fleet.register(real)
+    real.parent.rename(fleet.root / "elsewhere")
+    real.parent.symlink_to(fleet.root / "elsewhere")
+    (problem,) = (await fleet.mesh.reconciler.reconcile()).problems
+    assert "dorkos mesh move" in problem.reason
+    with pytest.raises(DorkError, match="looks like a copy"):
+        await fleet.register(fleet.root / "elsewhere" / "scout")
+    copy = make_project(fleet.root / "copy", SCOUT)
+    with pytest.raises(DorkError, match="still there"):
+        await fleet.mesh.registry.move(A_ULID, str(copy), actor=ACTOR)
+
+    moved = await fleet.mesh.registry.move(A_ULID, str(real), actor=ACTOR)
+    assert moved.project_path == fleet.root / "elsewhere" / "scout"
+    assert (await fleet.mesh.reconciler.reconcile()).problems == []
+
+
 async def test_another_project_in_the_old_place_does_not_stand_in_the_way(fleet: Fleet) -> None:
     """If the moved folder says whose it is, and the one in its old place does not."""
     project = make_project(fleet.root / "scout", SCOUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def refuse_move(projects: Projects, agent: Agent, after: Path, *, is_here: bool)
             hint="Register the folder as an agent of its own.",
             details={"agentId": claimed, "path": str(after)},
         )
+    if is_here and _leads_to(before, after):
+        return  # The same folder under another name: a link took its place, or stood in the path ever since.
     if is_here and _is_there(before) and not (claimed == agent_id and _is_another(before, agent_id)):
         raise _still(f"{before} is still there, so {after} is a copy of it, not the same folder moved.")
 
@@ -53,6 +56,10 @@ def refuse_from_afar(tx: Transaction, agent: Agent) -> None:
             f"{agent.name!r} lies on the host {agent.host!r}, and a server there finds its folder.",
             hint="Move or remove the folder there first, and say `dorkos mesh reconcile` on that host.",
         )
+
+
+def _leads_to(before: Path, after: Path) -> bool:
+    return os.path.realpath(before) == str(after)
 
 
 def _is_there(folder: Path) -> bool:

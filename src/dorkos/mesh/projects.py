@@ -72,7 +72,8 @@ class Projects:
         except DorkError as fault:
             return InvalidManifest(path, f"is out of reach: {fault.message.rstrip('.')}")
         if not is_same:
-            return InvalidManifest(path, "is out of reach: a link took its folder's place")
+            why = "a link took its folder's place; if it leads to the same one, say `dorkos mesh move`"
+            return InvalidManifest(path, f"is out of reach: {why}")
         return read_manifest(project)
 
     def _hints(self, project: Path) -> Hints | None:

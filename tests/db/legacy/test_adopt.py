@@ -211,6 +211,15 @@ def mixture(tmp_path: Path) -> Path:
     return source
 
 
+def test_a_folder_is_written_as_it_is_here(mixture: Path, target: Target) -> None:
+    """Without a slash at its end, by which nobody would find it again; what stood there is kept."""
+    with sqlite_driver().connect(str(mixture / "dork.db")) as connection:
+        connection.execute("UPDATE agents SET project_path = '/srv//moved/' WHERE project_path = '/moved'")
+    target.adopt(mixture)
+    assert target.by_id("agents")["01HZZZZZZZLEGACYTOOL000001"]["project_path"] == "/srv/moved"
+    assert target.kept("agents:01HZZZZZZZLEGACYTOOL000001:project_path") == "/srv//moved/"
+
+
 def test_of_two_that_tell_of_the_same_agent_the_newer_stands(mixture: Path, target: Target) -> None:
     """Every value in which the older one differs is kept."""
     report = target.adopt(mixture).report

@@ -97,7 +97,7 @@ def _agent(values: Values, stored: Mapping[str, object], number: int) -> Row:
         stored = _with_manifest(Cells(values, _AGENTS, new_id, stored))
     cells = Cells(values, _AGENTS, new_id, stored)
     status = cells.word("status", _STATUSES, absent=AgentStatus.ACTIVE, otherwise=AgentStatus.INACTIVE)
-    project_path, registered_at = cells.required("project_path"), cells.instant("registered_at")
+    project_path, registered_at = _project_path(cells), cells.instant("registered_at")
     # `mesh/mesh.db` told no time of the last change.
     updated_at = cells.instant("updated_at") if "updated_at" in stored else registered_at
     return {
@@ -161,6 +161,15 @@ def _with_manifest(cells: Cells) -> dict[str, object]:
     if manifest:
         cells.keep("manifest_json", "held more than there are columns for")
     return row
+
+
+def _project_path(cells: Cells) -> str:
+    """Its folder, without a slash at the end and the like: one folder has one text here."""
+    stored = cells.required("project_path")
+    path = str(PurePath(stored)) if stored else stored
+    if path != stored:
+        cells.keep("project_path", f"is written {path}")
+    return path
 
 
 def _namespace(cells: Cells, project_path: str) -> str:
