@@ -120,6 +120,10 @@ def test_a_text_with_a_zero_is_sound_and_cannot_be_moved(path: Path, clock: Manu
         export_to_file(path, to=path.parent / "out", folder=path.parent, clock=clock)
     assert refusal.value.code is ErrorCode.DATABASE_CORRUPT
     assert "system_state.value of row k holds U+0000" in refusal.value.message
+    # As this is sound otherwise, the refusal alone can say where.
+    assert refusal.value.details == {
+        "problems": ["values: system_state.value of row k holds U+0000, which PostgreSQL has not"]
+    }
 
 
 def test_the_record_of_migrations_is_looked_at(path: Path) -> None:

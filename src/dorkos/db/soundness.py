@@ -67,8 +67,8 @@ def refuse_wrong_values(connection: sa.Connection) -> None:
             ErrorCode.DATABASE_CORRUPT,
             f"The database holds what no reader understands: {problems[0].partition(': ')[2]}"
             f"{f', and {len(problems) - 1} more' if len(problems) > 1 else ''}. Nothing was written.",
-            hint="`dorkos db verify` names all of them. Restore a backup, or stop the server and put a value "
-            "that can be read in its place.",
+            hint="With `--json` up to twenty of them are named. Restore a backup, or stop the server and "
+            "put a value that can be read in its place.",
             details={"problems": problems},
         )
 
