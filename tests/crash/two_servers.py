@@ -74,6 +74,7 @@ def run(schedules: int, seconds: float, folder: Path, *, kills: int = 2) -> Repo
         _prepare(first, schedules, project)
         for _ in range(kills):
             _pause(seconds / (kills + 1))
+            _until_at_work(second)
             second.kill()
             report.kills += 1
             _pause(1.0)
@@ -110,6 +111,22 @@ def _prepare(server: ServerProcess, schedules: int, project: Path) -> None:
                 "retryDelayMs": 0,
             }
             client.post("/api/pulse/schedules", json=body).raise_for_status()
+
+
+def _until_at_work(server: ServerProcess) -> None:
+    """Wait until a turn that does not end soon is at work on this server, so that a kill finds it."""
+    until = time.monotonic() + WITHIN_S
+    with server.client() as client:
+        node = client.get("/api/status").json()["node"]["id"]
+        while time.monotonic() < until:
+            found = client.get("/api/pulse/runs", params={"status": "running", "limit": 500}).json()
+            if any(
+                run["node"] == node and run["state"] == "running" and run["prompt"].endswith("hang")
+                for run in found
+            ):
+                return
+            _pause(0.05)
+    raise SystemExit("one of the servers never had anything at work")
 
 
 def _drain(server: ServerProcess) -> None:

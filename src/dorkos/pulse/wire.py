@@ -288,7 +288,7 @@ class RunOut(Wire):
     question: dict[str, Any] | None
     cancel_requested_at: str | None
     node: str | None
-    """The server that runs it, or ran it last: the `id` that `GET /api/status` shows for itself."""
+    """The server that runs it, or ran it last: the `node.id` that `GET /api/status` shows for itself."""
 
 
 class SlotOut(Wire):
