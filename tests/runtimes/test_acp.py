@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dorkos.runtimes.events import Log
 from dorkos.runtimes.protocol import RunSpec
-from dorkos.runtimes.results import Failed, Unavailable
+from dorkos.runtimes.results import Completed, Failed, Unavailable
 from dorkos.vocabulary import PermissionMode
 from tests.runtimes.kits import ACP_AGENT, AcpKit, Taken, environment, take
 
@@ -33,6 +35,59 @@ async def test_without_rights_an_agent_may_look_only(tmp_path: Path) -> None:
     assert "do not cover changes" in written
     assert "do not cover commands" in run
     assert not (tmp_path / "made.txt").exists()
+
+
+async def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe would hold up the driver for ever, and a link may lead anywhere: both are refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    steps = [{"read": "pipe"}, {"write": "pipe"}, {"read": "link"}, {"write": "link"}]
+    taken = await asked(tmp_path, steps)
+    refused = taken.text.splitlines()
+    assert len(refused) == 4
+    assert [line.split(":", 1)[0] for line in refused] == ["refused"] * 4
+
+
+_RAW = """
+import json, os, signal, sys
+def answer(result):
+    asked = json.loads(sys.stdin.readline())
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+def tell(update):
+    told = {"sessionId": "s-1", "update": update}
+    print(json.dumps({"jsonrpc": "2.0", "method": "session/update", "params": told}), flush=True)
+how = sys.argv[1]
+answer({"protocolVersion": 99 if how == "version" else 1, "agentCapabilities": {}})
+answer({"sessionId": "s-1"})
+if how == "closes":
+    os.close(1)
+    signal.pause()
+tell({"sessionUpdate": "of_tomorrow", "x": 1})
+tell({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "done"}})
+answer({"stopReason": "end_turn"})
+sys.stdin.readline()
+"""
+
+
+async def raw(folder: Path, how: str) -> Taken:
+    """An agent that was written without the SDK."""
+    return await asked(folder, "go", argv=(sys.executable, "-c", _RAW, how))
+
+
+@pytest.mark.parametrize(("how", "words"), [("version", "version 99"), ("closes", "closed its connection")])
+async def test_an_agent_that_cannot_be_talked_to_has_failed(tmp_path: Path, how: str, words: str) -> None:
+    """One of another version of the protocol, and one that hangs up and lives on; both say so."""
+    taken = await raw(tmp_path, how)
+    assert isinstance(taken.ending, Failed)
+    assert words in taken.ending.message
+
+
+async def test_what_is_not_known_yet_is_a_remark(tmp_path: Path) -> None:
+    """News of a later version is a line beside the answer, and no traceback in it."""
+    taken = await raw(tmp_path, "news")
+    assert (taken.ending, taken.text) == (Completed(), "done")
+    [remark] = [said for said in taken.said if isinstance(said, Log) and said.level == "error"]
+    assert "of_tomorrow" in remark.text
 
 
 async def test_with_all_rights_commands_run(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from acp import RequestError
 from acp.schema import (
@@ -111,7 +113,7 @@ class AgentClient:
         """A file of the working directory, or some of its lines."""
         place = self._place(path)
         try:
-            with place.open("rb") as file:
+            with _opened(place, os.O_RDONLY, "rb") as file:
                 text = file.read(_FILE_BYTES).decode("utf-8", "replace")
         except OSError as fault:
             raise RequestError.resource_not_found(path) from fault
@@ -130,7 +132,9 @@ class AgentClient:
         place = self._place(path)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(content, encoding="utf-8")
+            with _opened(place, os.O_WRONLY | os.O_CREAT, "wb") as file:
+                file.truncate()
+                file.write(content.encode("utf-8", "replace"))
         except OSError as fault:
             raise _refused(f"{path} cannot be written: {fault.strerror}.") from fault
         return WriteTextFileResponse()
@@ -218,6 +222,19 @@ class AgentClient:
         self._ended.add(call)
         begun = self._calls.get(call)
         self._emit(ToolCall(call, begun.title if begun is not None else "tool", status))
+
+
+def _opened(place: Path, flags: int, mode: str) -> IO[bytes]:
+    """A regular file: a pipe or a device could hold up the driver for good. Raises OSError.
+
+    `place` has no links in it; one that was put there since is refused.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.fdopen(os.open(place, flags | careful), mode)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return file
 
 
 def _choices(schema: Any) -> tuple[str, ...]:

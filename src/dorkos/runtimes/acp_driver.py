@@ -59,8 +59,7 @@ async def drive(request: DriverRequest, emit: Emit) -> Result:
         except ConnectionError:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _END_S)
-            error = f"The agent ended in the middle of its turn (exit code {process.returncode})."
-            return Result(ResultStatus.FAILED, kind="agent_ended", error=error)
+            return Result(ResultStatus.FAILED, kind="agent_ended", error=_ended(process.returncode))
 
 
 @contextlib.asynccontextmanager
@@ -94,6 +93,12 @@ async def _agent(
         await _end(process)
 
 
+def _ended(code: int | None) -> str:
+    if code is None:
+        return "The agent closed its connection in the middle of its turn, and went on without it."
+    return f"The agent ended in the middle of its turn (exit code {code})."
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     for end in (process.terminate, process.kill):
         if process.returncode is not None:
@@ -116,6 +121,9 @@ async def _turn(
         ),
         Implementation(name="dorkos", version=__version__),
     )
+    if hello.protocol_version != PROTOCOL_VERSION:
+        error = f"The agent speaks version {hello.protocol_version} of the protocol, not {PROTOCOL_VERSION}."
+        return Result(ResultStatus.FAILED, kind="protocol_version", error=error)
     if hello.agent_info is not None:
         emit(Log(f"{hello.agent_info.name} {hello.agent_info.version}"))
     session, model = await _session(request, connection, hello.agent_capabilities or AgentCapabilities())

@@ -238,7 +238,9 @@ class _Turn:
 def _failed(message: ResultMessage) -> Result:
     kind = _SUBTYPES.get(message.subtype) or _KINDS.get(message.api_error_status or 0)
     if kind is None:
-        kind = "api_error" if message.api_error_status is not None else message.subtype
+        # A model that cannot be reached has no status, and is told as a success that is an error.
+        unanswered = message.api_error_status is not None or message.subtype == "success"
+        kind = "api_error" if unanswered else message.subtype
     said = message.result or "; ".join(message.errors or ()) or "Claude Code failed."
     return Result(ResultStatus.FAILED, kind=kind, error=_WORDS.get(kind, said))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -24,11 +25,13 @@ from dorkos.runtimes.events import Event, Log, Result, ResultStatus, encode, fit
 from dorkos.runtimes.strays import MARK, end_strays
 
 _LOOK_S = 1.0
+_REMARK_CHARACTERS = 500
 _OURS = "dorkos.runtimes.{}_driver"
 
 
 async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], text: str, emit: Emit) -> int:
     """Drive the agent with the request in `text`, say the result, and answer the exit code."""
+    logging.basicConfig(handlers=[_Remarks(emit)], level=logging.WARNING, force=True)
     work = asyncio.ensure_future(_result(drive, text, emit))
     loop = asyncio.get_running_loop()
     if sys.platform != "win32":  # Its loops take no signal handlers; there the group is killed.
@@ -43,6 +46,19 @@ async def perform(drive: Callable[[DriverRequest, Emit], Awaitable[Result]], tex
         watch.cancel()
     emit(result)
     return 0 if result.status is ResultStatus.COMPLETED else 1
+
+
+class _Remarks(logging.Handler):
+    """What the libraries log, as remarks of one line: a traceback of theirs is no part of an answer."""
+
+    def __init__(self, emit: Emit) -> None:
+        super().__init__()
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fault = record.exc_info[1] if record.exc_info else None
+        said = record.getMessage() + (f": {type(fault).__name__}: {fault}" if fault is not None else "")
+        self._emit(Log(" ".join(said.split())[:_REMARK_CHARACTERS], record.levelname.lower()))
 
 
 async def _end_with_the_server(work: asyncio.Future[Result]) -> None:
