@@ -164,6 +164,8 @@ class Load:
         while not self._over.is_set():
             try:
                 await worker(client)
+            except httpx.TimeoutException:
+                continue  # A busy machine: it is asked again, under the same key.
             except httpx.TransportError:
                 return  # Killed in the middle: whatever was not answered was not promised.
 
@@ -198,7 +200,7 @@ def run(
 
 
 def _await_more(ledger: Ledger, *, than: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while len(ledger.published) <= than:
         if time.monotonic() > until:
             raise TimeoutError("the senders do not get through")
