@@ -146,6 +146,16 @@ async def test_what_was_read_once_is_read_anew_after_a_change(
     assert answers == [None, [("old",)], [("old",)], None, [("new",)]]
 
 
+async def test_what_was_not_there_when_it_was_read_is_there_once_it_is_handed_over(db: Database) -> None:
+    """An answer is not recalled over a row that still waits."""
+
+    def look(tx: Transaction) -> object:
+        return tx.recall(FIND, {"of_key": "k1"}), tx.recall(FIND, {"of_key": "k2"})
+
+    answers = await together(db, look, put("k1"), look, put("k2"), look)
+    assert answers == [([], []), None, ([("v",)], []), None, ([("v",)], [("v",)])]
+
+
 async def test_what_is_counted_together_is_counted_for_all(db: Database) -> None:
     """A limit of three lets three through, in one commit or several; who fails is not counted."""
 

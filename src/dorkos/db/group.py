@@ -82,6 +82,8 @@ class Group:
             # Of those that concern the same rows one comes after the other.
             if not self._tables.isdisjoint(prepared.writes if prepared.is_insert else prepared.looks_at):
                 self.write()
+            # What was read before is not known any more; who reads now has all that waits written first.
+            self._forget(prepared)
             waiting = self._waiting[prepared] = []
             self._tables |= prepared.writes
         waiting.append(values)
