@@ -261,3 +261,18 @@ async def test_many_due_at_once_are_all_decided(shop: Workshop, clock: ManualClo
     assert tuple(await shop.db.read(lambda c: c.execute(counted).one())) == (250, 250)
     slots = sa.select(sa.func.count()).select_from(pulse_slots)
     assert await shop.db.read(lambda c: c.execute(slots).scalar_one()) == 250
+
+
+async def test_an_edit_leaves_no_instant_out_however_many_were_due(
+    shop: Workshop, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nobody to decide, more may have been due than one change tells of."""
+    for module in ("service", "schedules"):
+        monkeypatch.setattr(f"dorkos.pulse.{module}.ENUMERATED_MAX", 3)
+    made = await shop.schedule()
+    hours(clock, 10)
+    await shop.pulse.update_schedule(made.id, {"cron": "30 * * * *"}, author=author())
+    slots = await shop.store.list_slots(made.id, limit=50, offset=0)
+    assert {slot.verdict for slot in slots} == {Verdict.MISSED}
+    assert sum(slot.count for slot in slots) == 10
+    assert slots[0].through_at == clock.now()

@@ -30,7 +30,7 @@ log = logging.getLogger("dorkos.pulse")
 
 # An edit of one of these changes when the schedule fires.
 _TRIGGER = ("cron", "every_ms", "run_at", "timezone")
-_WHEN = frozenset({*_TRIGGER, "enabled", "status"})
+WHEN = frozenset({*_TRIGGER, "enabled", "status"})
 
 Check = Callable[[Transaction, ScheduleDraft], None]
 
@@ -111,7 +111,7 @@ def update(
     if after.status is ScheduleStatus.ACTIVE and before.status is ScheduleStatus.NEEDS_ATTENTION:
         # Also where it is switched off: it must not need attention again as soon as it is switched on.
         _first_due(edited, now, zones)
-    if any(getattr(before, name) != getattr(after, name) for name in _WHEN):
+    if any(getattr(before, name) != getattr(after, name) for name in WHEN):
         _record_missed(tx, current, now, zones)
         decided_until = _begin(tx, current, now, zones)
         next_due_at = _next_due(edited, decided_until, zones)

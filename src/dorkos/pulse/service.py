@@ -28,16 +28,20 @@ from dorkos.pulse.approval_store import ApprovalExpiry
 from dorkos.pulse.approvals import Author
 from dorkos.pulse.executor import Executor
 from dorkos.pulse.model import AgentDirectory, DeliverySettler, Requests, RunRequest, Schedule, ScheduleDraft
-from dorkos.pulse.planner import Cron, Trigger, due_instants
+from dorkos.pulse.planner import ENUMERATED_MAX, Cron, Trigger, due_instants, plan
+from dorkos.pulse.policies import policy_of
 from dorkos.pulse.rescue import Rescue
 from dorkos.pulse.retention import Retention
 from dorkos.pulse.scheduler import SchedulerService
+from dorkos.pulse.schedules import WHEN
+from dorkos.pulse.slots import decide
 from dorkos.pulse.stopping import FleetStop
 from dorkos.pulse.store import PulseStore
 from dorkos.pulse.triggers import WrittenTrigger, read_trigger, trigger_of, written_trigger_of
 from dorkos.pulse.zones import Zones
 from dorkos.runtimes.catalog import RuntimeCatalog
 from dorkos.setting_groups.pulse import SchedulerSettings
+from dorkos.vocabulary import CatchUpPolicy
 
 log = logging.getLogger("dorkos.pulse")
 
@@ -184,7 +188,37 @@ class PulseService:
         if any(getattr(current, name) != value for name, value in trigger.items()):
             edited = {"cron": current.cron, "timezone": current.timezone} | trigger
             await asyncio.to_thread(self._check_trigger, edited["cron"], edited["timezone"])
+        if WHEN & changes.keys():
+            await self._tell_backlog(current)
         return await self.store.update_schedule(schedule_id, checked, author=author)
+
+    async def _tell_backlog(self, schedule: Schedule) -> None:
+        """Record what is due before an edit as missed, as far as that is more than one change can tell of.
+
+        Without a server nobody has decided it; the edit itself tells of the newest instants.
+        """
+        while True:
+            now, fleet = await self.store.now(), await self.store.fleet()
+            policy = replace(policy_of(schedule), catch_up=CatchUpPolicy.SKIP)
+            try:
+                trigger = trigger_of(schedule, self.zones)
+                if trigger is None or schedule.next_due_at is None or schedule.next_due_at > now:
+                    return
+                planned = await asyncio.to_thread(
+                    plan,
+                    trigger,
+                    schedule.decided_until,
+                    now,
+                    policy=policy,
+                    paused_before=fleet.paused_before,
+                    limit=ENUMERATED_MAX,
+                )
+            except DorkError:  # The edit may be what mends it.
+                return
+            if planned.next_due_at is None or planned.next_due_at > now:
+                return
+            await self.store.record_plans([decide(schedule, planned)], made_under=fleet)
+            schedule = await self.store.get_schedule(schedule.id)
 
     def preview(self, schedule: Schedule) -> list[datetime]:
         """The next five instants at which it will fire; none if it will not, or cannot be read."""
