@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ ERAS = ("legacy", "auto")
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A running server of this test's own."""
     with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running server for all tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("standing")
+    with ServerProcess(folder / "home", boundary=folder) as server:
         yield server
 
 
@@ -71,20 +79,22 @@ async def subject_of(client: Client) -> str:
     return subject
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_every_tool_works_over_http(server: ServerProcess, folder: Path, mode: str) -> None:
-    """With real data, in both eras of the protocol; every answer follows its schema."""
-    async with over_http(server, mode) as client:
-        await Tour(client, folder).everything(live=True)
+async def test_every_tool_works_over_http(server: ServerProcess, folder: Path) -> None:
+    """With real data, and every answer follows its schema; some of each part in the older era as well."""
+    async with over_http(server) as client:
+        await Tour(client, folder).everything()
+    async with over_http(server, "legacy") as client:
+        await Tour(client, folder).a_few(live=True)
     assert server.stop() == 0
     assert "Traceback" not in "".join(server.output)
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_every_tool_works_over_stdio(server: ServerProcess, folder: Path, mode: str) -> None:
-    """The same, through `dorkos mcp` to the running server."""
-    async with over_stdio(server, mode) as client:
-        await Tour(client, folder).everything(live=True)
+async def test_every_tool_works_over_stdio(server: ServerProcess, folder: Path) -> None:
+    """The same, through `dorkos mcp` to the running server, with the eras exchanged."""
+    async with over_stdio(server, "legacy") as client:
+        await Tour(client, folder).everything()
+    async with over_stdio(server) as client:
+        await Tour(client, folder).a_few(live=True)
 
 
 async def test_the_tools_work_without_a_server(server: ServerProcess, folder: Path) -> None:
@@ -92,47 +102,53 @@ async def test_the_tools_work_without_a_server(server: ServerProcess, folder: Pa
     server.stop()
     async with over_stdio(server) as client:
         tour = Tour(client, folder)
-        await tour.everything(live=False)
+        await tour.a_few(live=False)
         assert (await tour.call("get_server_info"))["port"] is None
-        created = await tour.call("create_schedule", name="a", prompt="b", command=["true"])
+        [schedule] = (await tour.call("list_schedules"))["schedules"]
         server.start()
         assert (await tour.call("get_server_info"))["port"] == int(server.url.rsplit(":", 1)[1])
-        assert (await tour.call("trigger_schedule", id=created["schedule"]["id"]))["runId"]
+        assert (await tour.call("trigger_schedule", id=schedule["id"]))["runId"]
 
 
 async def test_two_clients_without_a_server_take_turns(server: ServerProcess) -> None:
     """The data directory is held for a call, not for a conversation."""
     server.stop()
 
-    async def ten(client: Client, mailbox: str) -> None:
+    async def four(client: Client, mailbox: str) -> None:
         await client.call_tool("relay_register_endpoint", {"subject": mailbox})
-        sent = [client.call_tool("relay_send", {"subject": mailbox, "payload": n}) for n in range(10)]
-        assert [result.structured_content["deliveredTo"] for result in await asyncio.gather(*sent)] == [
-            1
-        ] * 10
+        sent = [client.call_tool("relay_send", {"subject": mailbox, "payload": n}) for n in range(4)]
+        assert [result.structured_content["deliveredTo"] for result in await asyncio.gather(*sent)] == [1] * 4
 
     async with over_stdio(server) as one, over_stdio(server, "legacy") as other:
-        await asyncio.gather(ten(one, "relay.human.kim"), ten(other, "relay.human.lee"))
+        await asyncio.gather(four(one, "relay.human.kim"), four(other, "relay.human.lee"))
         listed = await one.call_tool("relay_list_messages", {})
-        assert len(listed.structured_content["messages"]) == 20
+        assert len(listed.structured_content["messages"]) == 8
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_a_client_outlives_a_restart_of_the_server(tmp_path: Path, mode: str) -> None:
+async def test_clients_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
     """A crash of it, too: the next call works without a new handshake, since no session was lost."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     fixed = {"DORKOS_PORT": str(port)}
     with ServerProcess(tmp_path / "home", boundary=tmp_path, environment=fixed) as server:
-        async with over_http(server, mode) as web, over_stdio(server, mode) as piped:
-            for client in (web, piped):
+        async with AsyncExitStack() as open_clients:
+            web = [await open_clients.enter_async_context(over_http(server, era)) for era in ERAS]
+            piped = [await open_clients.enter_async_context(over_stdio(server, era)) for era in ERAS]
+            for client in (*web, *piped):
                 assert not (await client.call_tool("ping", {})).is_error
             server.kill()
-            # No server is no obstacle to this one: it opens what the dead one left.
-            assert not (await piped.call_tool("ping", {})).is_error
-            server.start()
-            for client in (web, piped):
+            # No server is no obstacle to these: they open what the dead one left.
+            for client in piped:
                 assert not (await client.call_tool("ping", {})).is_error
+            server.start()
+            for client in (*web, *piped):
+                assert not (await client.call_tool("ping", {})).is_error
+
+
+async def test_over_stdio_the_person_is_the_operator(standing: ServerProcess) -> None:
+    """By the token in the data directory."""
+    async with over_stdio(standing) as client:
+        assert await subject_of(client) == "relay.human.operator"
 
 
 async def test_over_stdio_the_server_may_come_back_elsewhere(server: ServerProcess) -> None:
@@ -160,31 +176,20 @@ def answers_over_stdio(environment: Mapping[str, str], *requests: Mapping[str, o
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-async def test_over_stdio_the_person_is_the_operator(server: ServerProcess) -> None:
-    """By the token in the data directory."""
-    async with over_stdio(server) as client:
-        assert await subject_of(client) == "relay.human.operator"
-
-
-@pytest.mark.parametrize(
-    ("more", "code"),
-    [
-        ({"DORKOS_TOKEN": "dork_wrong"}, "token_invalid"),
-        ({"DORKOS_TOKEN": ""}, "token_missing"),
-        ({"DORKOS_RUN_ID": "01JNA0000000000000000000AA"}, "token_missing"),
-    ],
-    ids=["wrong", "empty", "a run without one"],
-)
-def test_over_stdio_a_credential_that_fails_is_never_the_operators(
-    server: ServerProcess, more: dict[str, str], code: str
-) -> None:
-    """Neither with a server nor without one; each request is told why."""
-    environment = {name: value for name, value in server.environment.items() if name != "DORKOS_URL"} | more
-    for _ in range(2):
-        [answer] = answers_over_stdio(environment, {"id": "a", "method": "tools/list"})
-        assert (answer["id"], answer["error"]["data"]["code"]) == ("a", code)
-        assert answer["error"]["data"]["hint"] in answer["error"]["message"]
-        server.stop()
+def test_over_stdio_a_credential_that_fails_is_never_the_operators(server: ServerProcess) -> None:
+    """A wrong one, an empty one, a run without one; with a server and without: each request is told why."""
+    environment = {name: value for name, value in server.environment.items() if name != "DORKOS_URL"}
+    for running in (True, False):
+        for more, code in (
+            ({"DORKOS_TOKEN": "dork_wrong"}, "token_invalid"),
+            ({"DORKOS_TOKEN": ""}, "token_missing"),
+            ({"DORKOS_RUN_ID": "01JNA0000000000000000000AA"}, "token_missing"),
+        ):
+            [answer] = answers_over_stdio(environment | more, {"id": "a", "method": "tools/list"})
+            assert (answer["id"], answer["error"]["data"]["code"]) == ("a", code)
+            assert answer["error"]["data"]["hint"] in answer["error"]["message"]
+        if running:
+            server.stop()
 
 
 # A run's environment is clean, so this program would not find a checkout by itself.
@@ -263,19 +268,19 @@ async def test_an_agent_acts_as_itself_and_waits_for_approval(server: ServerProc
     assert proposed["nextRun"] is None
 
 
-def test_the_bridge_ends_with_its_client(server: ServerProcess) -> None:
+def test_the_bridge_ends_with_its_client(standing: ServerProcess) -> None:
     """At the end of input, after the answers that were owed."""
     ping = {"id": 1, "method": "tools/call", "params": {"name": "ping", "arguments": {}}}
-    [answer] = answers_over_stdio(server.environment, ping)
+    [answer] = answers_over_stdio(standing.environment, ping)
     assert answer["result"]["structuredContent"]["status"] == "pong"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_bridge_ends_when_told_to(server: ServerProcess, how: signal.Signals) -> None:
+def test_the_bridge_ends_when_told_to(standing: ServerProcess, how: signal.Signals) -> None:
     """Also while its client says nothing, and without a word about it."""
     with subprocess.Popen(
         [sys.executable, "-m", "dorkos", "mcp"],
-        env=server.environment,
+        env=standing.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
