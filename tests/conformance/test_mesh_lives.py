@@ -351,6 +351,43 @@ async def test_a_copy_on_a_disk_that_does_not_answer_keeps_nobody_waiting(
     assert (await fleet.mesh.observatory.inspect(A_ULID, ALL)).copies == (str(copy),)
 
 
+# Disks.
+
+
+async def test_what_is_asked_for_on_a_disk_that_does_not_answer_is_refused(
+    db: Database, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon, and with nothing changed; what needs no disk is done."""
+    monkeypatch.setattr("dorkos.mesh.patience.DISK_S", 0.01)
+    fleet = make_fleet(db, clock, tmp_path)
+    for patience in (registry := fleet.mesh.registry)._disk, fleet.mesh.denials._disk:
+        patience.seconds = 60
+    project = make_project(fleet.root / "scout", SCOUT)
+    await fleet.register(project)
+    await fleet.deny(fleet.root / "other")
+    registry._disk.seconds = fleet.mesh.denials._disk.seconds = 0.01
+    may_answer = threading.Event()
+    with monkeypatch.context() as hung:
+        hung.setattr("dorkos.boundary.Boundary.confine", lambda _self, _path: may_answer.wait(60))
+        for asked in (
+            fleet.register(project),
+            registry.move(A_ULID, str(project), actor=ACTOR),
+            registry.get_by_path(str(project)),
+            fleet.deny(project),
+            fleet.mesh.discover([str(project)]),
+        ):
+            with pytest.raises(DorkError, match="the disk") as refusal:
+                await asked
+            assert refusal.value.code is ErrorCode.NOT_READY
+        edited = await registry.update(A_ULID, AgentEdit(name="Other"), actor=ACTOR)
+        assert "the disk did not answer" in (edited.manifest_problem or "")
+        await fleet.mesh.denials.clear(str(fleet.root / "other"), actor=ACTOR)
+        may_answer.set()
+
+    assert (await registry.get(A_ULID)).name == "Other"
+    assert await fleet.mesh.denials.list() == ()
+
+
 # Edits.
 
 

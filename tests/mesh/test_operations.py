@@ -328,7 +328,9 @@ def test_looking_needs_less_than_changing() -> None:
         "mesh.status",
         "mesh.reach",
         "mesh.topology",
+        "mesh.me",
     }
-    assert those(Scope.OBSERVE) == {"mesh.denied", "mesh.inspect", "mesh.manifest_schema"}
+    by_folder = {"mesh.current", "mesh.resolve"}
+    assert those(Scope.OBSERVE) == {"mesh.denied", "mesh.inspect", "mesh.manifest_schema", *by_folder}
     assert those(Scope.SEND) == {"mesh.ping"}
     assert those(Scope.RECEIVE) == {"mesh.heartbeat"}

@@ -19,7 +19,6 @@ from sqlalchemy.dialects.postgresql import insert
 from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import agent_copies
 from dorkos.mesh import store
-from dorkos.mesh.folders import PATIENCE_S
 from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.manifest import InvalidManifest, Manifest
 from dorkos.mesh.manifest_file import read_manifest
@@ -44,7 +43,7 @@ class Copy:
 class Copies:
     """Remembers copies that were seen, over restarts and for all servers of a database."""
 
-    def __init__(self, database: Database, hosts: Hosts, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, database: Database, hosts: Hosts, *, patience_s: float | None = None) -> None:
         """`patience_s` is how long one look at a copy may take."""
         self._database = database
         self._hosts = hosts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
 from dorkos.mesh import store
 from dorkos.mesh.model import Agent, Denial, Mailboxes
+from dorkos.mesh.patience import NoAnswerError, Patience
 from dorkos.mesh.standing import put
 from dorkos.storable import check_storable
 from dorkos.vocabulary import AgentStatus
@@ -38,6 +39,8 @@ class DenialList:
         self._database = database
         self._boundary = boundary
         self._mailboxes = mailboxes
+        self._disk = Patience[Path]()
+        self._names = Patience[tuple[str, ...]]()
 
     async def deny(
         self, path: str, *, reason: str | None, denier: str, actor: str, strategy: str = "manual"
@@ -46,7 +49,7 @@ class DenialList:
 
         Denying again replaces reason, denier, strategy and time, and keeps the id.
         """
-        real = str(await asyncio.to_thread(self._boundary.confine, path))
+        real = str(await self._disk.require(path, partial(self._boundary.confine, path)))
         # A name may be sent in good order and lead, by a link, to one that cannot be stored.
         check_storable(real)
         fresh_id = new_id()
@@ -76,7 +79,7 @@ class DenialList:
         path counts.
         """
         check_storable(path)
-        paths = await asyncio.to_thread(self._names_of, path)
+        paths = await self._lifted_names(path)
 
         def change(tx: Transaction) -> None:
             take(tx, Turn.AGENTS_TAKE_PLACES)
@@ -107,7 +110,7 @@ class DenialList:
 
     async def is_denied(self, path: str) -> bool:
         """Whether the path, or a folder above it, is denied."""
-        real = await asyncio.to_thread(self._boundary.confine, path)
+        real = await self._disk.require(path, partial(self._boundary.confine, path))
         return await self._database.read(lambda connection: denial_over(connection, real)) is not None
 
     def _stand(
@@ -123,14 +126,24 @@ class DenialList:
             actor=actor,
         )
 
+    async def _lifted_names(self, path: str) -> tuple[str, ...]:
+        try:
+            return await self._names.wait_for(path, partial(self._names_of, path))
+        except NoAnswerError:
+            return (_shown(path),)  # As the list shows it, whatever its disk does.
+
     def _names_of(self, path: str) -> tuple[str, ...]:
         """The names under which `path` may be denied. The text itself needs no confinement: it is only
         compared with what is stored, and a folder may have been replaced by a link out of the boundary."""
-        shown = os.path.normpath(path)
+        shown = _shown(path)
         try:
             return shown, str(self._boundary.confine(path))
         except DorkError:
             return (shown,)
+
+
+def _shown(path: str) -> str:
+    return os.path.normpath(path)
 
 
 def denial_over(source: sa.Connection | Transaction, path: Path) -> Denial | None:

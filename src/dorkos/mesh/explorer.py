@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from dorkos.mesh.denials import denied_paths
 from dorkos.mesh.discovery import Ground, Limits, Walk
 from dorkos.mesh.hosts import Hosts
 from dorkos.mesh.model import Candidate, Discovery, Problem, SearchEnd
+from dorkos.mesh.patience import Patience
 from dorkos.mesh.scans import Finding, Scans
 from dorkos.mesh.store import registered_ids, registered_paths
 from dorkos.mesh.strategies.protocol import Strategy
@@ -60,6 +62,7 @@ class Explorer:
         self._hosts = hosts
         self._copies = copies
         self._scans = Scans()
+        self._disk = Patience[Path]()
 
     async def discover(self, roots: Sequence[str] | None, *, max_depth: int | None) -> Discovery:
         """All that `search` gives, in one piece, when it is over."""
@@ -91,7 +94,7 @@ class Explorer:
                 hint="Set `mesh.enabled` (DORKOS_MESH_ENABLED) to true and start the server again.",
             )
         named = roots if roots is not None else [str(root) for root in self._settings.scan_roots]
-        real = await asyncio.to_thread(self._confine_all, named or [str(self._boundary.root)])
+        real = [await self._confine(root) for root in named or [str(self._boundary.root)]]
         known = await self._database.read(self._known)
         allowed = [root for root in real if not _is_below(root, known.denied)]
         walk = Walk(
@@ -127,9 +130,9 @@ class Explorer:
                 else:
                     yield found
 
-    def _confine_all(self, roots: Iterable[str]) -> list[Path]:
-        real = [self._boundary.confine(root) for root in roots]
-        check_storable([str(root) for root in real])
+    async def _confine(self, root: str) -> Path:
+        real = await self._disk.require(root, partial(self._boundary.confine, root))
+        check_storable(str(real))
         return real
 
     def _known(self, connection: sa.Connection) -> _Known:

@@ -12,8 +12,6 @@ from dorkos.mesh.model import Agent
 from dorkos.mesh.patience import NoAnswerError, Patience
 from dorkos.mesh.projects import Projects
 
-PATIENCE_S = 5.0
-
 
 class Presence(StrEnum):
     """Three states that are never confused: only `gone` says that the folder is away."""
@@ -35,7 +33,7 @@ class Look:
 class Folders:
     """One look at each folder at a time, and none that anybody waits for without end."""
 
-    def __init__(self, projects: Projects, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, projects: Projects, *, patience_s: float | None = None) -> None:
         """`patience_s` is how long one look may take."""
         self._projects = projects
         self._patience = Patience[Look](patience_s)

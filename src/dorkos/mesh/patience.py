@@ -8,9 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from dorkos.errors import DorkError, ErrorCode
+
 log = logging.getLogger("dorkos.mesh")
 
 T = TypeVar("T")
+
+# A disk that is there answers in milliseconds, one that has to wake up in seconds.
+DISK_S = 5.0
 
 
 class NoAnswerError(Exception):
@@ -29,9 +34,9 @@ class Patience(Generic[T]):
     for it.
     """
 
-    def __init__(self, seconds: float) -> None:
-        """`seconds` is how long whoever asks waits."""
-        self.seconds = seconds
+    def __init__(self, seconds: float | None = None) -> None:
+        """`seconds` is how long whoever asks waits; `DISK_S` if nothing is said."""
+        self.seconds = DISK_S if seconds is None else seconds
         self._at_work: dict[str, asyncio.Future[T]] = {}
         self._overdue: set[str] = set()
 
@@ -51,6 +56,18 @@ class Patience(Generic[T]):
                 return outcome.result()
             self._overdue.add(key)
             raise NoAnswerError(f"the disk did not answer within {self.seconds:g} s") from fault
+
+    async def require(self, path: str, work: Callable[[], T]) -> T:
+        """The same for what somebody wants to be done at a path. Raises `not_ready`, so that nothing is begun
+        on a disk that is away."""
+        try:
+            return await self.wait_for(path, work)
+        except NoAnswerError as fault:
+            raise DorkError(
+                ErrorCode.NOT_READY,
+                f"{path} cannot be looked at: {fault.detail}.",
+                hint="Look whether its disk is mounted and answers. Nothing was changed.",
+            ) from fault
 
     def _in_thread(self, key: str, work: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()

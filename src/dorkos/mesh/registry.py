@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -32,6 +33,7 @@ from dorkos.mesh.manifest_file import manifest_path
 from dorkos.mesh.manifest_writing import follow_row
 from dorkos.mesh.model import AccessRules, Agent, AgentSchedules, Mailboxes, Source
 from dorkos.mesh.moving import refuse_from_afar, refuse_move
+from dorkos.mesh.patience import NoAnswerError, Patience
 from dorkos.mesh.projects import Projects
 from dorkos.mesh.registration import Enrolment, Settled, settle
 from dorkos.mesh.statement import Statement
@@ -78,6 +80,9 @@ class AgentRegistry:
         self._hosts = hosts
         self._copies = copies
         self._token_lifetime = token_lifetime
+        self._disk = Patience[Path]()
+        self._places = Patience[Path]()
+        self._files = Patience[Manifest | NoManifest | InvalidManifest]()
         # Two at work on one folder could write the file in another order than the rows.
         self._at_work: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
@@ -99,7 +104,7 @@ class AgentRegistry:
         agent, `validation_failed` when there is no such directory or nothing tells the runtime, which is
         `default_runtime` then if one is given.
         """
-        project = await asyncio.to_thread(self._projects.confine, path)
+        project = await self._disk.require(path, partial(self._projects.confine, path))
         async with self.lock(project):
             enrolment = await asyncio.to_thread(self._projects.enrol, project, overrides, approver)
             enrolment = replace(enrolment, scan_root=scan_root, default_runtime=default_runtime)
@@ -150,7 +155,7 @@ class AgentRegistry:
         directory.
         """
         before = await self.get(agent_id)
-        project = await asyncio.to_thread(self._projects.confine, path)
+        project = await self._disk.require(path, partial(self._projects.confine, path))
         async with self.lock(project):
             await asyncio.to_thread(
                 refuse_move, self._projects, before, project, is_here=self._hosts.is_here(before)
@@ -233,7 +238,7 @@ class AgentRegistry:
 
     async def get_by_path(self, path: str) -> Agent | None:
         """The agent at the real path of `path` on this machine, if one is registered there."""
-        real = await asyncio.to_thread(self._boundary.confine, path)
+        real = await self._places.require(path, partial(self._boundary.confine, path))
         return await self._database.read(
             lambda connection: store.agent_by_path(connection, real, self._hosts)
         )
@@ -300,7 +305,11 @@ class AgentRegistry:
         path = manifest_path(agent.project_path)
         if not self._hosts.is_here(agent):
             return InvalidManifest(path, f"lies on the host {agent.host!r}, and is not written from here")
-        found = await asyncio.to_thread(self._projects.manifest_of, agent.project_path)
+        look = partial(self._projects.manifest_of, agent.project_path)
+        try:
+            found = await self._files.wait_for(agent.id, look)
+        except NoAnswerError as fault:
+            return InvalidManifest(path, f"cannot be looked at: {fault.detail}")
         if isinstance(found, Manifest) and found.id not in (None, agent.id):
             return InvalidManifest(path, f"says that it is {found.id}, another agent, and is not written")
         return found
