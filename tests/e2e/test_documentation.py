@@ -108,6 +108,7 @@ def test_the_page_on_relay_works_as_written(tmp_path: Path) -> None:
         run_all(lines, tmp_path, server.environment)
 
 
+@pytest.mark.timeout(480)  # Some twenty programs, one after the other.
 def test_the_page_on_the_database_works_as_written(tmp_path: Path) -> None:
     """First beside a running server, then without one; the server starts on what was put back."""
     folder = tmp_path / "anywhere"
