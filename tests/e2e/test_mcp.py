@@ -30,6 +30,10 @@ ERAS = ("legacy", "auto")
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A running server of this test's own."""
     with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+        with server.client() as client:
+            inbound = {"subject": "relay.human.hook", "secret": "0123456789abcdef"}
+            hook = {"id": "hook", "type": "webhook", "enabled": False, "config": {"inbound": inbound}}
+            assert client.post("/api/relay/adapters", json=hook).status_code == 201
         yield server
 
 

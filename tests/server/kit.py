@@ -25,7 +25,7 @@ from dorkos.server.auth import Authenticator
 from dorkos.server.health import ReadinessCheck
 from dorkos.server.http import HttpServer
 from dorkos.server.sessions import SESSIONS, BrowserSessions
-from dorkos.server.sse import KEEPALIVE_S
+from dorkos.server.sse import KEEPALIVE_S, STALL_S
 from dorkos.server.status import SYSTEM
 from dorkos.server.system import SystemService
 from dorkos.setting_groups.server import ServerSettings
@@ -180,6 +180,7 @@ async def serving(
     host: str = "127.0.0.1",
     max_streams: int = 50,
     keepalive_s: float = KEEPALIVE_S,
+    stall_s: float = STALL_S,
     request_s: float = 60,
 ) -> AsyncGenerator[Served]:
     """A server on a free loopback port, stopped at the end of the block."""
@@ -207,6 +208,7 @@ async def serving(
             readiness=readiness,
             operations=operations,
             keepalive_s=keepalive_s,
+            stall_s=stall_s,
         )
         http = HttpServer(app, "127.0.0.1", 0)
         await http.start()

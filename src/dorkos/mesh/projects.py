@@ -35,6 +35,15 @@ class Projects:
             self._boundary.confine(str(manifest_path(project).parent))
         return project
 
+    def scan_root(self, path: str) -> Path:
+        """The real path of the folder whose scan found a project.
+
+        Raises `outside_boundary` or `invalid_text`.
+        """
+        real = self._boundary.confine(path)
+        check_storable(str(real))
+        return real
+
     def require_directory(self, project: Path) -> None:
         """Raise `validation_failed` if there is no such directory."""
         if not project.is_dir():

@@ -105,6 +105,9 @@ class AgentRegistry:
         `default_runtime` then if one is given.
         """
         project = await self._disk.require(path, partial(self._projects.confine, path))
+        if scan_root:
+            found_from = partial(self._projects.scan_root, scan_root)
+            scan_root = str(await self._disk.require(scan_root, found_from))
         async with self.lock(project):
             enrolment = await asyncio.to_thread(self._projects.enrol, project, overrides, approver)
             enrolment = replace(enrolment, scan_root=scan_root, default_runtime=default_runtime)

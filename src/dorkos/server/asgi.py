@@ -35,7 +35,7 @@ from dorkos.server.requests import Requests, Traffic
 from dorkos.server.rest import endpoint_of, in_order
 from dorkos.server.search import search_endpoint
 from dorkos.server.sessions import BrowserSessions
-from dorkos.server.sse import KEEPALIVE_S, Seats, StreamLimits
+from dorkos.server.sse import KEEPALIVE_S, STALL_S, Seats, StreamLimits
 from dorkos.server.stream import Source, events_endpoint, messages_endpoint
 from dorkos.server.system import SystemService
 from dorkos.server.webhooks import PATH as WEBHOOK_PATH
@@ -57,6 +57,7 @@ def create_app(
     readiness: Sequence[ReadinessCheck],
     operations: Sequence[Operation[Any, Any, Any]] = OPERATIONS,
     keepalive_s: float = KEEPALIVE_S,
+    stall_s: float = STALL_S,
 ) -> FastAPI:
     """Put the routes together. `parts` holds the subsystems by the names that operations give them.
 
@@ -65,7 +66,7 @@ def create_app(
     """
     app = _Api(operations, version=system.version)
     seats, traffic = Seats(settings.max_streams), Traffic()
-    source = Source(feed, system.event_span, StreamLimits(seats, keepalive_s))
+    source = Source(feed, system.event_span, StreamLimits(seats, keepalive_s, stall_s))
     served = {**parts, "system": system, "sessions": sessions}
     app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
     app.add_route("/api/ready", ready_endpoint(readiness))

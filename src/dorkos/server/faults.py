@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
 from dorkos.logs import REQUEST
+from dorkos.server.sse import StalledReaderError
 
 log = logging.getLogger("dorkos.server")
 
@@ -48,6 +49,8 @@ class Faults:
 
         try:
             await self._app(scope, receive, watching_send)
+        except StalledReaderError:
+            raise  # The connection has to be cut, which is not for an application to do.
         except ClientDisconnect:
             return  # Nobody is left to be answered.
         except Exception as fault:

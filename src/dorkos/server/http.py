@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.server.answers import refusal
 from dorkos.server.protocol import Protocol
+from dorkos.server.sse import StalledReaderError
 
 log = logging.getLogger("dorkos.server")
 
@@ -104,11 +105,20 @@ class HttpServer:
 
         try:
             await self._app(scope, receive_until_stopped, watching_send)
+        except StalledReaderError:
+            self._cut(scope)
         except asyncio.CancelledError:
             if not self._stopping.is_set():
                 raise
             if not begun:
                 await refusal(_CUT_OFF)(scope, receive, send)
+
+    def _cut(self, scope: Scope) -> None:
+        """End the connection of a request without waiting for what was written to be read."""
+        assert self._server is not None
+        for connection in list(self._server.server_state.connections):
+            if getattr(connection, "scope", None) is scope:
+                connection.transport.abort()
 
     async def _message_or_stop(self, receive: Receive) -> Message:
         message = asyncio.ensure_future(receive())

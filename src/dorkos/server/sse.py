@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +16,8 @@ from dorkos.identity.model import Caller
 from dorkos.server.answers import to_bytes
 from dorkos.server.auth import verifier_of_request
 
+log = logging.getLogger("dorkos.server")
+
 _HEADERS = {
     "Cache-Control": "no-cache, no-store",
     "X-Content-Type-Options": "nosniff",
@@ -22,6 +25,9 @@ _HEADERS = {
 }
 
 KEEPALIVE_S = 15.0
+# Who takes nothing for so long is cut off, to make room for others. Coming back with the last id they have,
+# they miss nothing: what they did not take was never queued for them.
+STALL_S = 60.0
 
 
 def frame(event: str, data: object, *, frame_id: str | None = None) -> bytes:
@@ -60,19 +66,25 @@ class Seats:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """What all streams of a server share: their seats, and how often each gives a sign of life."""
+    """What all streams of a server share: their seats, how often each gives a sign of life, and how long one
+    may take nothing of what is there for it."""
 
     seats: Seats
     keepalive_s: float = KEEPALIVE_S
+    stall_s: float = STALL_S
+
+
+class StalledReaderError(ClientDisconnect):
+    """The reader of a stream takes nothing any more, so that its connection has to be cut."""
 
 
 class EventStream(Response):
     """An answer made of frames.
 
     Each frame is written in one piece, as soon as it is there and only as fast as the client reads:
-    nothing queues up for a slow one. It ends when `frames` ends, when the client goes away or the server
-    stops, or when the token it was opened with no longer holds. `position` is the id to send along with
-    each sign of life.
+    nothing queues up for a slow one, and one that takes nothing at all is cut off. It ends when `frames`
+    ends, when the client goes away or the server stops, or when the token it was opened with no longer
+    holds. `position` is the id to send along with each sign of life.
     """
 
     def __init__(
@@ -92,7 +104,7 @@ class EventStream(Response):
         self._verify = verifier_of_request(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the frames. Raises `too_many_streams` before anything was sent."""
+        """Send the frames. Raises `too_many_streams` before anything was sent, `StalledReaderError` after."""
         self._limits.seats.take()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -117,18 +129,26 @@ class EventStream(Response):
                     piece = coming.result()
                     if piece is None:
                         return
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await self._write(send, piece)
                     coming = asyncio.ensure_future(self._next())
                 if loop.time() >= beat_at:
                     if not await _still_holds(self._verify):
                         return
                     # A frame that has come but is not sent yet is ahead of what the client may resume from.
                     piece = keepalive(None if coming.done() else self._position())
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await self._write(send, piece)
                     beat_at = loop.time() + self._limits.keepalive_s
         finally:
             await _end(gone, coming)
             await self._frames.aclose()
+
+    async def _write(self, send: Send, piece: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._limits.stall_s):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except TimeoutError as fault:
+            log.info("a stream was cut off: its reader took nothing for %.0f s", self._limits.stall_s)
+            raise StalledReaderError from fault
 
     async def _next(self) -> bytes | None:
         return await anext(self._frames, None)
