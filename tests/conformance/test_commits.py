@@ -156,6 +156,69 @@ async def test_what_was_not_there_when_it_was_read_is_there_once_it_is_handed_ov
     assert answers == [([], []), None, ([("v",)], []), None, ([("v",)], [("v",)])]
 
 
+@pytest.mark.parametrize(
+    "fault", [StopIteration, SystemExit, GeneratorExit, asyncio.CancelledError, MemoryError]
+)
+async def test_no_fault_of_a_change_keeps_others_from_their_answers(
+    db: Database, fault: type[BaseException]
+) -> None:
+    """Not even one that ends a generator, a task or a thread; it is told to whoever waits for that change."""
+
+    def bad(tx: Transaction) -> None:
+        tx.add(PUT, {"key": "k-bad", "value": "v"})
+        raise fault
+
+    async with asyncio.timeout(30):
+        first, told, last = await together(db, put("k1"), bad, put("k2"))
+        alone = (await asyncio.gather(db.write(bad), return_exceptions=True))[0]
+    expected = MemoryError if fault is MemoryError else RuntimeError
+    assert (first, type(told), last, type(alone)) == (None, expected, None, expected)
+    assert await stored(db) == (["k1", "k2"], ["k1", "k2"])
+
+
+class Refusing:
+    """Something shared that is refused when it is to be stored."""
+
+    tables = frozenset({system_state.name})
+
+    def __init__(self, connection: sa.Connection) -> None:
+        """Nothing of it is ever stored."""
+        self._waits = True
+
+    def write(self) -> None:
+        """Refuse, in the same way as a change does that has changed nothing. Then nothing waits any more."""
+        if self._waits:
+            self._waits = False
+            raise DorkError(ErrorCode.VALIDATION_FAILED, "It does not fit.")
+
+    def forget(self) -> None:
+        """Nothing was read."""
+
+
+@pytest.mark.parametrize("catches", [False, True])
+async def test_what_waited_is_not_lost_with_the_change_that_came_upon_it(
+    db: Database, *, catches: bool
+) -> None:
+    """Whoever looks has what waits of others stored. If that is refused, it is not their refusal, and nobody
+    is told of rows that were dropped on the way."""
+
+    def share(tx: Transaction) -> None:
+        put("k1")(tx)
+        tx.part(Refusing)
+
+    def look(tx: Transaction) -> object:
+        try:
+            return tx.run(FIND, {"of_key": "k1"})
+        except DorkError:
+            if catches:
+                return "caught"
+            raise
+
+    kept, refused, looked = await together(db, put("k0"), share, look)
+    assert (kept, type(refused), looked) == (None, DorkError, [])
+    assert await stored(db) == (["k0"], ["k0"])
+
+
 async def test_what_is_counted_together_is_counted_for_all(db: Database) -> None:
     """A limit of three lets three through, in one commit or several; who fails is not counted."""
 

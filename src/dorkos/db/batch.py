@@ -126,16 +126,18 @@ def apply_together(
         group.has_written = False
         tx = Transaction(connection, now, group)
         try:
-            value = job.change(tx)
+            value = _result(job, tx)
             tx.hand_over_events()
         except DorkError as refusal:
-            if group.has_written:
+            if group.has_written or group.fault is not None:
                 raise NotTogetherError from refusal
             outcomes.append(Outcome(fault=refusal))
+            continue
         except Exception as fault:
             raise NotTogetherError from fault
-        else:
-            outcomes.append(Outcome(value=value, has_events=bool(tx.events)))
+        if group.fault is not None:  # The change caught it, and what waited of others would be missing.
+            raise NotTogetherError from group.fault
+        outcomes.append(Outcome(value=value, has_events=bool(tx.events)))
     group.write()
     return outcomes
 
@@ -156,7 +158,7 @@ def _apply_one(
     execute("SAVEPOINT change")
     tx = Transaction(connection, now)
     try:
-        value = job.change(tx)
+        value = _result(job, tx)
         tx.finish()
     except Exception as fault:  # It rolls back alone; the others of the batch go on.
         # A full disk may end the whole transaction. The next SAVEPOINT would silently open a new
@@ -168,3 +170,15 @@ def _apply_one(
         return Outcome(fault=fault)
     execute("RELEASE change")
     return Outcome(value=value, has_events=bool(tx.events))
+
+
+def _result(job: Job, tx: Transaction) -> Any:
+    """What the change returns. What it raises can be told to whoever waits for it."""
+    try:
+        return job.change(tx)
+    except BaseException as fault:
+        if isinstance(fault, Exception) and not isinstance(fault, StopIteration):
+            raise
+        # The one is refused by a future, which would leave unanswered whoever is told after; the others would
+        # end the writer, and then nothing is stored any more.
+        raise RuntimeError(f"A change ended with {type(fault).__name__}.") from fault

@@ -48,6 +48,8 @@ class Group:
         self.connection = connection
         self.has_written = False
         """Whether anything was changed in the transaction, or waits to be."""
+        self.fault: Exception | None = None
+        """Why something that waited could not be stored. It may be another change's, so none may stay."""
         self._waiting: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._parts: dict[type[Any], Part] = {}
         self._tables: set[str] = set()
@@ -108,6 +110,13 @@ class Group:
 
     def write(self) -> None:
         """Store all that waits. Whoever refers comes after what it refers to."""
+        try:
+            self._store()
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _store(self) -> None:
         for part in self._parts.values():
             part.write()
         if not self._waiting:

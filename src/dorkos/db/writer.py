@@ -65,9 +65,18 @@ class Writer:
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:
             batch, closing = self._drain(job)
-            self._answer(batch, self._apply(batch))
+            self._answer(batch, self._outcomes(batch))
             if closing:
                 return
+
+    def _outcomes(self, batch: list[Job]) -> list[Outcome]:
+        try:
+            return self._apply(batch)
+        except BaseException as fault:  # A thread that ended here would leave all others waiting for ever.
+            log.exception("a commit of %d changes failed in a way that nobody thought of", len(batch))
+            untold = RuntimeError(f"The commit ended with {type(fault).__name__}.")
+            untold.__cause__ = fault
+            return [Outcome(fault=untold) for _ in batch]
 
     def _drain(self, first: Job) -> tuple[list[Job], bool]:
         batch = [first]
