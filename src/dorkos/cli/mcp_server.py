@@ -22,8 +22,9 @@ _LOCAL = "http://localhost"
 _CONNECT_S = 5.0
 # A claim may wait for half a minute, and a discovery may search a large disk.
 _ANSWER_S = 300.0
-# Whoever else opens the directory for a call is soon done; a server that starts says where it is.
-_TRIES = 15
+# Whoever else opens the directory for a call is soon done, on a busy machine after some seconds; a server
+# that starts says where it is.
+_TRIES = 75
 _TRY_AGAIN_S = 0.2
 
 

@@ -18,7 +18,8 @@ class Alarms(Loop):
     """Marks slots whose outcome is overdue, and tells of schedules whose instant nobody decides.
 
     A slot is marked once, on any number of servers. An undecided instant is told once by each server that
-    notices it: where the scheduler is dead there may be nobody who can store that it was told.
+    notices it: where the scheduler is dead there may be nobody who can store that it was told. It has to be
+    undecided at two looks in a row, since at a start the first look may come before the scheduler's.
     """
 
     def __init__(self, store: PulseStore) -> None:
@@ -26,6 +27,7 @@ class Alarms(Loop):
         super().__init__("pulse.alarms", interval_s=_INTERVAL_S)
         self.raised: Signal[int] = Signal()
         self._store = store
+        self._seen: dict[str, datetime] = {}
         self._told: dict[str, datetime] = {}
 
     async def work(self) -> float | None:
@@ -40,7 +42,9 @@ class Alarms(Loop):
         return None
 
     async def _tell_undecided(self) -> None:
-        late = {one.schedule_id: one for one in await self._store.undecided(limit=_CHUNK)}
+        found = {one.schedule_id: one for one in await self._store.undecided(limit=_CHUNK)}
+        late = {key: one for key, one in found.items() if self._seen.get(key) == one.due_at}
+        self._seen = {key: one.due_at for key, one in found.items()}
         fresh = [one for one in late.values() if self._told.get(one.schedule_id) != one.due_at]
         if fresh:
             await self._store.tell_undecided(fresh)
