@@ -4,8 +4,9 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALL_CHECKOUT := $(PIP) install -qq --no-deps --no-index --no-build-isolation --editable .
-# Workers of the test run. The suite is safe to run in parallel; 0 runs it in one process.
-JOBS ?= 2
+# Workers of the test run. The suite is safe to run in parallel; 0 runs it in one process. Tests wait a good part
+# of their time for processes and disks, so there is one more than the two processors that it is made for.
+JOBS ?= 3
 # The suite starts hundreds of processes: where bytecode is not kept, each would compile the package anew.
 export PYTHONDONTWRITEBYTECODE :=
 # Options for pytest, such as make test ARGS="-k lease -x".
@@ -27,7 +28,7 @@ help: ## Show this list
 run: .venv/.run-installed ## Start a server with two example agents at work (data in $DORK_HOME, else .dork)
 	@exec env DORK_HOME="$${DORK_HOME:-$$PWD/.dork}" $(BIN)/python examples/run.py
 
-test: .venv/.dev-installed ## Run every test, on SQLite and on a PostgreSQL of its own (JOBS=2, ARGS="-k name")
+test: .venv/.dev-installed ## Run every test, on SQLite and on a PostgreSQL of its own (JOBS=3, ARGS="-k name")
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(CHECKED) $(ARGS)
 
 check: .venv/.dev-installed ## Run linters, types, import contracts, database check and tidy tests; changes nothing
