@@ -13,6 +13,7 @@ from dorkos.app import System, build
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.events import Event
 from dorkos.home import Home
 from dorkos.identity.model import OPERATOR, Caller
 from dorkos.identity.tokens import new_secret
@@ -300,3 +301,29 @@ async def test_a_reply_is_noticed_when_it_is_stored(system: System, monkeypatch:
         assert (await system.pulse.store.get_run(run_id)).output == "now"
     finally:
         await system.stop()
+
+
+async def test_a_reply_in_the_middle_of_the_first_look_is_noticed(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop learns only by its first look what to wait for, and must not miss what comes meanwhile."""
+    monkeypatch.setattr("dorkos.pulse.answers._INTERVAL_S", 3600.0)
+    run = await asked(system, max_runtime=None)
+    answers, store = system.pulse.answers, system.pulse.store
+    settled, is_first = store.settled_requests, [True]
+
+    async def and_then_the_reply(*page: Any) -> Any:
+        found = await settled(*page)
+        if is_first and is_first.pop():
+            await reply(system, run, "now")
+            told: dict[str, object] = {"subject": f"relay.system.answers.{run.message_id}"}
+            answers.react(Event(1, "relay.message.published", new_id(), None, run.created_at, told))
+        return found
+
+    monkeypatch.setattr(store, "settled_requests", and_then_the_reply)
+    answers.concluded.enable()
+    await answers.start()
+    try:
+        assert await answers.concluded.wait() == run.id
+    finally:
+        await answers.stop()

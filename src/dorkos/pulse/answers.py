@@ -38,19 +38,29 @@ class Answers(Loop):
         self._longest_ms = settings.default_max_runtime_ms
         self._secrets = Secrets.named(settings.redact, environment, patterns=settings.redact_patterns)
         self._waiting: frozenset[str] = frozenset()
+        self._is_looking = False
 
     def react(self, event: Event) -> None:
         """Look soon if the event concerns a request that is waited for. Only a hint."""
         if event.kind in _NEWS:
             # The address of an answer ends with the id of its request.
             subject = str(event.data.get("subject", ""))
-            if event.entity_id in self._waiting or subject.rpartition(".")[2] in self._waiting:
+            known = event.entity_id in self._waiting or subject.rpartition(".")[2] in self._waiting
+            # What is waited for is known after a look; the answer may come in the middle of the first one.
+            if known or self._is_looking:
                 self.wake()
         elif event.kind in ("pulse.run.started", "pulse.run.cancel_requested"):
             self.wake()
 
     async def work(self) -> float | None:
         """End what can be ended. Returns the seconds until the time of one is over, at most the interval."""
+        self._is_looking = True
+        try:
+            return await self._look()
+        finally:
+            self._is_looking = False
+
+    async def _look(self) -> float:
         now = await self._store.now()
         waiting: set[str] = set()
         soonest_s = _INTERVAL_S
