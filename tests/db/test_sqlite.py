@@ -147,16 +147,17 @@ async def test_a_cancelled_caller_does_not_cancel_its_change(database: SqliteDat
 
 
 async def test_closing_stores_what_was_accepted_and_leaves_no_wal(database: SqliteDatabase) -> None:
-    """The file alone holds everything afterwards, and a later write is refused."""
+    """The file alone holds everything afterwards, and whoever writes or reads later is refused."""
     accepted = [asyncio.ensure_future(database.write(put(f"k{n}"))) for n in range(300)]
     await asyncio.wait(accepted, timeout=0)
     await database.close()
     await asyncio.gather(*accepted)
     await database.close()
 
-    with pytest.raises(DorkError) as refusal:
-        await database.write(put("late"))
-    assert refusal.value.code == ErrorCode.SHUTTING_DOWN
+    for late in (database.write(put("late")), keys(database, "k")):
+        with pytest.raises(DorkError) as refusal:
+            await late
+        assert refusal.value.code == ErrorCode.SHUTTING_DOWN
     assert not database.path.with_name("dork.db-wal").exists()
     engine = sqlite_engine(database.path, Role.READER)
     with engine.connect() as connection:

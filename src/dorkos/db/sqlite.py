@@ -81,7 +81,11 @@ class SqliteDatabase(Database):
 
     async def read(self, query: Query[T]) -> T:
         """Run `query` on a reading connection, in a transaction of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+        except RuntimeError as fault:  # Its threads were told to end.
+            raise DorkError(ErrorCode.SHUTTING_DOWN, "The database is closed.") from fault
+        return await reading
 
     async def write(self, change: Change[T]) -> T:
         """Hand `change` to the writer and wait for its commit. See `Database.write`."""
