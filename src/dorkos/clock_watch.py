@@ -69,7 +69,7 @@ class ClockWatch(Loop):
                 if not repaired:
                     break
                 count, last = count + len(repaired), repaired[-1]
-        log.warning("the clock went back by %s s; brought forward what waited for it: %s", by.seconds, count)
+        log.warning("the clock went back by %s; brought forward what waited for it: %d", by, count)
 
 
 def _newest(connection: sa.Connection) -> datetime | None:
