@@ -6,6 +6,7 @@ The screenshots show it, and whoever wants to see the console with something in 
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import httpx
 
 from dorkos.clock import iso
-from dorkos.ids import new_id
+from dorkos.ids import first_id_at, new_id
 from tests.server_process import ServerProcess
 
 AGENTS = (
@@ -126,6 +127,7 @@ def _age(database: Path, schedules: list[dict[str, Any]]) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     steps = (1440, 30, 120, 1440, 60, 10080, 1440)
     with closing(sqlite3.connect(database)) as connection, connection:
+        _grow(connection, now, drawn)
         for schedule, step in zip(schedules, steps, strict=True):
             for due in _instants(now, step):
                 _decide(connection, schedule, due, drawn)
@@ -133,6 +135,42 @@ def _age(database: Path, schedules: list[dict[str, Any]]) -> None:
                 "UPDATE pulse_schedules SET enabled = 1, decided_until = ?, next_due_at = ? WHERE id = ?",
                 (iso(now), iso(now + timedelta(minutes=min(step, 300))), schedule["id"]),
             )
+
+
+def _grow(connection: sqlite3.Connection, now: datetime, drawn: random.Random) -> None:
+    """Sizes of four weeks, and messages of a day that somebody has taken: more of them by day."""
+    sizes = [(now - timedelta(hours=hours), 420_000 + (670 - hours) * 760) for hours in range(670, 0, -1)]
+    kept = json.dumps([[iso(at), size + drawn.randrange(9000)] for at, size in sizes])
+    connection.execute("INSERT INTO system_state (key, value) VALUES ('growth', ?)", (kept,))
+    connection.execute("DELETE FROM system_state WHERE key = 'relay:metrics'")  # To be counted anew.
+    mailbox = connection.execute(
+        "SELECT id FROM relay_endpoints WHERE subject = 'relay.human.kim'"
+    ).fetchone()[0]
+    senders = [
+        row[0] for row in connection.execute("SELECT subject FROM relay_endpoints WHERE agent_id IS NOT NULL")
+    ]
+    for minutes in range(1430, 12, -1):
+        at = now - timedelta(minutes=minutes)
+        if drawn.random() < (0.5 if 7 <= at.hour < 19 else 0.1):
+            _said(connection, mailbox, drawn.choice(senders), at, drawn.choice(_SAID))
+
+
+def _said(connection: sqlite3.Connection, mailbox: str, sender: str, at: datetime, text: str) -> None:
+    """A message of an hour ago, whose id tells its time as any does."""
+    identity = first_id_at(at)[:10] + new_id()[10:]
+    connection.execute(
+        "INSERT INTO relay_messages (id, subject, sender, payload, bytes, chain_id, hop_count, max_hops,"
+        " created_at) VALUES (?, 'relay.human.kim', ?, ?, ?, ?, 1, 5, ?)",
+        (identity, sender, json.dumps(text), len(text), identity, iso(at)),
+    )
+    position = connection.execute(
+        "SELECT min(position) - 1 FROM relay_index WHERE endpoint_id = ?", (mailbox,)
+    )
+    connection.execute(
+        "INSERT INTO relay_index (id, message_id, endpoint_id, position, status, available_at, created_at,"
+        " delivered_at) VALUES (?, ?, ?, ?, 'delivered', ?, ?, ?)",
+        (identity, identity, mailbox, position.fetchone()[0], iso(at), iso(at), iso(at)),
+    )
 
 
 def _instants(now: datetime, step: int) -> Iterator[datetime]:

@@ -23,6 +23,7 @@ from dorkos.clock import Clock
 from dorkos.clock_watch import ClockWatch
 from dorkos.db.daily import DailyBackup
 from dorkos.db.database import Database, Transaction
+from dorkos.db.growth import GrowthNotes
 from dorkos.errors import DorkError
 from dorkos.event_retention import EventRetention
 from dorkos.events import EventFeed
@@ -132,6 +133,7 @@ class System:
     mesh: MeshService
     fleet: FleetService
     backups: DailyBackup
+    growth: GrowthNotes
     event_retention: EventRetention
     clock_watch: ClockWatch
     application: ASGIApp
@@ -149,6 +151,7 @@ class System:
         await self.pulse.start()
         await self.mesh.start()
         await self.backups.start()
+        await self.growth.start()
         await self.event_retention.start()
         await self.clock_watch.start()
         await self.adapters.start()
@@ -166,6 +169,7 @@ class System:
             self.pulse.stop(),
             self.mesh.stop(),
             self.backups.stop(),
+            self.growth.stop(),
             self.event_retention.stop(),
             self.clock_watch.stop(),
         )
@@ -323,6 +327,7 @@ def build(
         mesh,
         fleet,
         backups,
+        GrowthNotes(database),
         event_retention,
         clock_watch,
         application,

@@ -12,7 +12,7 @@ from dorkos.db.database import Database
 from dorkos.db.schema.relay import relay_dead_letters, relay_index, relay_messages
 from dorkos.db.schema.system import METRICS_KEY, system_state
 from dorkos.identity.model import OPERATOR
-from dorkos.relay.metrics import Totals, latency
+from dorkos.relay.metrics import Totals, latency, traffic
 from dorkos.relay.model import LetterFilter
 from tests.conformance.test_relay_requests import answer, ask
 from tests.relay.post_office import ADA, BOB, INBOX, PostOffice, post_office
@@ -155,6 +155,25 @@ async def test_two_servers_keep_one_count(office: PostOffice, clock: ManualClock
     await other.relay.metering.work()
     await office.relay.metering.work()
     await assert_equal_to_what_is_stored(office)
+
+
+async def test_traffic_is_told_by_ten_minutes_also_when_counted_anew(
+    office: PostOffice, clock: ManualClock
+) -> None:
+    """What was sent, and what of it stopped; retention takes nothing of it away."""
+    await office.send()
+    await office.send(to="relay.human.nobody")
+    clock.advance(timedelta(minutes=30))
+    await office.send()
+    kept = (await office.relay.metrics()).totals
+    await office.db.write(
+        lambda tx: tx.execute(sa.delete(system_state).where(system_state.c.key == METRICS_KEY))
+    )
+    anew = (await office.relay.metrics()).totals
+    for counted in (kept, anew):
+        told = traffic(counted, clock.now())
+        assert [each.sent for each in told[-4:]] == [2, 0, 0, 1]
+        assert [each.stopped for each in told[-4:]] == [1, 0, 0, 0]
 
 
 async def test_retention_is_counted(office: PostOffice, clock: ManualClock) -> None:

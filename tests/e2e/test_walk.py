@@ -29,6 +29,7 @@ NO_COMMAND = {
     "config.show": "`dorkos config list` asks for every setting, with its source.",
     "db.backup": _DATABASE,
     "db.backups": _DATABASE,
+    "db.growth": "It is drawn by the console.",
     "db.verify": _DATABASE,
     "mesh.create": "`dorkos mesh register` does it.",
     "mesh.current": "`dorkos mesh list --text FOLDER` finds it.",
@@ -48,6 +49,7 @@ NO_COMMAND = {
     "relay.extend": "Whoever works with messages for longer than a lease is a program.",
     "relay.message": "`dorkos relay trace` shows a message with its way.",
     "relay.metrics": "`dorkos relay metrics` shows those of deliveries, which hold the same counts.",
+    "relay.traffic": "It is drawn by the console.",
     "relay.request_state": "`dorkos relay await` tells where a request stands.",
     "workspace.commands": _CLIENT,
     "workspace.default": _CLIENT,
@@ -280,7 +282,8 @@ def _by_hand(walk: Walk, token: str) -> None:
             assert answer.is_success, (address, answer.text)
             return answer.json()
 
-        for address in ("config", "db/backups", "ping", "pulse/timeline", "relay/metrics"):
+        seen = ("config", "db/backups", "db/growth", "ping", "pulse/timeline", "relay/metrics")
+        for address in (*seen, "relay/metrics/traffic"):
             ask("GET", f"/api/{address}")
         ask("POST", "/api/db/backups")
         ask("POST", "/api/db/verify")

@@ -282,6 +282,7 @@ def test_who_may_do_what() -> None:
             "relay.search",
             "relay.metrics",
             "relay.delivery_metrics",
+            "relay.traffic",
             "relay.rules",
         },
         Scope.OPERATE: {

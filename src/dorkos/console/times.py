@@ -21,6 +21,11 @@ class Times:
         self.now = now
         self.zone_name, self._zone = _zone(zone, now)
 
+    @property
+    def zone(self) -> tzinfo:
+        """The reader's zone."""
+        return self._zone
+
     def at(self, text: str | None) -> str:
         """`14:05` today, `Mon 14:05` within a week, `3 Mar 14:05` within the year, else with the year."""
         if not text:

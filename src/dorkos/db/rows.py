@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from dorkos.db.hold import FLEET_KEY
 from dorkos.db.marks import MARKS
 from dorkos.db.rules_revision import RULES_KEY
-from dorkos.db.schema.system import METRICS_KEY, SEARCH_KEY, schema_ledger, system_state
+from dorkos.db.schema.system import GROWTH_KEY, METRICS_KEY, SEARCH_KEY, schema_ledger, system_state
 from dorkos.db.schema.tables import metadata
 from dorkos.db.types import Flag, Instant, Integer, Json
 
@@ -27,7 +27,10 @@ Value = str | int | bool | None
 PlainRow = tuple[Value, ...]
 
 # Facts about one database, not about what it holds: they are made anew where rows arrive.
-LOCAL_FACTS = ("epoch", "schema_fingerprint", FLEET_KEY, RULES_KEY, METRICS_KEY, SEARCH_KEY, *MARKS)
+LOCAL_FACTS = (
+    *("epoch", "schema_fingerprint", FLEET_KEY, RULES_KEY, METRICS_KEY, SEARCH_KEY, GROWTH_KEY),
+    *MARKS,
+)
 LOCAL_FACTS_PREFIX = "backup:"
 
 _FETCH = 200

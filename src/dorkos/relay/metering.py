@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from dorkos.db.types import Instant, to_json
 from dorkos.events import pruned_to
 from dorkos.ids import first_id_at
 from dorkos.lifecycle import Loop
-from dorkos.relay.metrics import HOURS, KINDS, Totals
+from dorkos.relay.metrics import HOURS, KINDS, SLICE, SLICE_NAME_LENGTH, SLICES, Totals, slice_begun
 from dorkos.vocabulary import BreakerState, DeliveryStatus
 
 _OPEN = sa.select(
@@ -131,7 +132,22 @@ def _counted_anew(connection: sa.Connection) -> Totals:
         )
         for at, latency_us in connection.execute(settled):
             found.took(at, latency_us)
+        begun = slice_begun(newest_at) - SLICE * SLICES
+        found.sent = _by_slice(connection, m.c.id, m.c.created_at, begun)
+        found.stopped = _by_slice(connection, d.c.id, d.c.created_at, begun)
     return found
+
+
+def _by_slice(
+    connection: sa.Connection, made: sa.Column[Any], at: sa.Column[Any], since: datetime
+) -> Counter[str]:
+    """How many rows there are of each slice. Ids tell the time, so only the new end is looked at."""
+    text: sa.ColumnElement[str] = sa.type_coerce(at, sa.Text())
+    if connection.dialect.name == "postgresql":
+        text = sa.func.to_char(sa.func.timezone("UTC", at), 'YYYY-MM-DD"T"HH24:MI')
+    slice_name = sa.func.substr(text, 1, SLICE_NAME_LENGTH)
+    counted = sa.select(slice_name, sa.func.count()).where(made >= first_id_at(since), at >= since)
+    return Counter({row[0]: row[1] for row in connection.execute(counted.group_by(slice_name))})
 
 
 def _groups(

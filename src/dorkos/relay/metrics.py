@@ -20,8 +20,12 @@ from dorkos.clock import iso
 # Subjects that are counted each for itself; the rest is counted together.
 SUBJECTS_MAX = 500
 OTHERS = "(others)"
-# Hours of latencies that are kept and told.
+# Hours of latencies, and of traffic, that are kept and told.
 HOURS = 24
+# Traffic is counted in slices of ten minutes. One is named by the text of its beginning, up to the tens.
+SLICE = timedelta(minutes=10)
+SLICES = HOURS * 6
+SLICE_NAME_LENGTH = len("2026-03-01T09:2")
 _STEP = math.log(1.05)
 _REPLIES = "relay.system.reply."
 
@@ -40,7 +44,8 @@ class Totals:
     """What was counted up to an event. Deliveries by status; standing dead letters by reason.
 
     `hours` holds for each hour the steps of latency with how often each occurred, and under `sum` their sum
-    in microseconds.
+    in microseconds; `sent` and `stopped` for each slice how many messages and dead letters came. What was
+    taken away since was sent all the same.
     """
 
     epoch: str
@@ -52,6 +57,8 @@ class Totals:
     reasons: Counter[str] = field(default_factory=Counter)
     subjects: Counter[str] = field(default_factory=Counter)
     hours: dict[str, Counter[str]] = field(default_factory=dict)
+    sent: Counter[str] = field(default_factory=Counter)
+    stopped: Counter[str] = field(default_factory=Counter)
 
     @property
     def dead_letters(self) -> int:
@@ -64,24 +71,25 @@ class Totals:
             _COUNTS[kind](self, at, data)
             self.position = position
 
-    def published(self, _at: datetime, data: Mapping[str, Any]) -> None:
+    def published(self, at: datetime, data: Mapping[str, Any]) -> None:
         """A message came into its first mailbox."""
         self.pending += 1
         if not data.get("further"):
-            self._message(data)
+            self._message(at, data)
 
     def routed(self, _at: datetime, _data: Mapping[str, Any]) -> None:
         """It came into another as well."""
         self.pending += 1
 
-    def dead_lettered(self, _at: datetime, data: Mapping[str, Any]) -> None:
+    def dead_lettered(self, at: datetime, data: Mapping[str, Any]) -> None:
         """It stopped, before or after it came into a mailbox."""
         self.reasons[data["reason"]] += 1
+        count_slice(self.stopped, at, 1)
         if data.get("deliveryId") is not None:
             self.pending -= 1
             self.failed += 1
         elif data.get("first"):
-            self._message(data)
+            self._message(at, data)
 
     def redriven(self, _at: datetime, data: Mapping[str, Any]) -> None:
         """A dead letter was put back."""
@@ -131,17 +139,23 @@ class Totals:
             "reasons": {name: count for name, count in self.reasons.items() if count},
             "subjects": {name: count for name, count in self.subjects.items() if count},
             "hours": {hour: dict(steps) for hour, steps in self.hours.items()},
+            "sent": dict(self.sent),
+            "stopped": dict(self.stopped),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Totals:
         """The totals that were kept. Raises TypeError or KeyError for what is none."""
         hours = {hour: Counter(steps) for hour, steps in stored["hours"].items()}
-        counted = {"reasons": Counter(stored["reasons"]), "subjects": Counter(stored["subjects"])}
+        counted = {
+            name: Counter(stored[name])  # What an earlier version kept lacks some, and is counted anew.
+            for name in ("reasons", "subjects", "sent", "stopped")
+        }
         return cls(**(dict(stored) | counted | {"hours": hours}))
 
-    def _message(self, data: Mapping[str, Any]) -> None:
+    def _message(self, at: datetime, data: Mapping[str, Any]) -> None:
         self.messages += 1
+        count_slice(self.sent, at, 1)
         self.count_subject(data["subject"], 1)
 
     def _known(self, subject: str) -> str:
@@ -198,6 +212,42 @@ def latency(totals: Totals, now: datetime) -> Latency:
     return Latency(
         count, whole / count / 1000, *(_percentile(steps, count, share) for share in (0.5, 0.95, 0.99))
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Ten minutes: what was sent in them, and what stopped."""
+
+    begun: datetime
+    sent: int
+    stopped: int
+
+
+def traffic(totals: Totals, now: datetime) -> list[Slice]:
+    """The last 24 hours, oldest first, up to the slice under way; none is left out."""
+    newest = slice_begun(now)
+    begins = [newest - SLICE * number for number in range(SLICES, -1, -1)]
+    return [Slice(begun, totals.sent[_name(begun)], totals.stopped[_name(begun)]) for begun in begins]
+
+
+def slice_begun(instant: datetime) -> datetime:
+    """When the slice of an instant begins."""
+    return instant.replace(minute=instant.minute // 10 * 10, second=0, microsecond=0)
+
+
+def count_slice(counted: Counter[str], at: datetime, count: int) -> None:
+    """Count in the slice of an instant; of slices only as many are kept as are told.
+
+    Those of a clock that was ahead go first: as the newest they would push out what happens now.
+    """
+    counted[_name(at)] += count
+    while len(counted) > SLICES + 1:
+        newest = max(counted)
+        del counted[newest if newest > _name(at + timedelta(hours=1)) else min(counted)]
+
+
+def _name(at: datetime) -> str:
+    return iso(at)[:SLICE_NAME_LENGTH]
 
 
 def step_of(latency_us: int) -> int:

@@ -10,7 +10,7 @@ from dorkos.identity.model import Caller
 from dorkos.operation import McpTool, Nothing, NoTool, Operation, Wire
 from dorkos.relay import wire
 from dorkos.relay import wire_trace as shown
-from dorkos.relay.metrics import Totals, latency
+from dorkos.relay.metrics import SLICE, Totals, latency, traffic
 from dorkos.relay.service import RelayService
 from dorkos.relay.waterfall import Hop, RunSpan, Step, Waterfall
 from dorkos.vocabulary import Scope
@@ -76,6 +76,16 @@ async def _delivery_metrics(relay: RelayService, _caller: Caller, _asked: Nothin
         ),
         rejections={reason: count for reason, count in sorted(why.items()) if count},
         by_subject=_subjects(counted),
+    )
+
+
+async def _traffic(relay: RelayService, _caller: Caller, _asked: Nothing) -> shown.TrafficAnswer:
+    slices = traffic((await relay.metrics()).totals, relay.now())
+    return shown.TrafficAnswer(
+        slice_ms=SLICE // _MS,
+        slices=[
+            shown.TrafficSlice(at=iso(each.begun), sent=each.sent, stopped=each.stopped) for each in slices
+        ],
     )
 
 
@@ -201,5 +211,17 @@ TRACE_OPERATIONS: tuple[Operation[RelayService, Any, Any], ...] = (
             "How many messages wait, arrived and stopped, why, and how long deliveries took.",
             read_only=True,
         ),
+    ),
+    Operation(
+        name="relay.traffic",
+        summary="How many messages were sent and how many stopped, by ten minutes of the last day.",
+        part="relay",
+        method="GET",
+        path="/api/relay/metrics/traffic",
+        scope=Scope.OBSERVE,
+        input=Nothing,
+        answer=shown.TrafficAnswer,
+        handler=_traffic,
+        mcp=NoTool("It is a curve to look at; `relay_get_metrics` tells how much there is."),
     ),
 )

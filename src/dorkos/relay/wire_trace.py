@@ -106,6 +106,21 @@ class DeliveryMetrics(Wire):
     by_subject: list[SubjectCount]
 
 
+class TrafficSlice(Wire):
+    """Ten minutes, from `at` on: messages that were sent in them, and how many stopped."""
+
+    at: str
+    sent: int
+    stopped: int
+
+
+class TrafficAnswer(Wire):
+    """The last 24 hours in slices of `sliceMs`, oldest first; the last one is under way."""
+
+    slice_ms: int
+    slices: list[TrafficSlice]
+
+
 class TraceAnswer(Wire):
     """One chain: messages and runs, each under what caused it. `truncated` says that there are more."""
 

@@ -11,6 +11,7 @@ from dorkos.clock import Clock, iso
 from dorkos.db.backup import back_up_sqlite
 from dorkos.db.backup_facts import BackupNote, note_made
 from dorkos.db.database import Database
+from dorkos.db.growth import database_size, read_growth
 from dorkos.db.retention import CopyKind, copies
 from dorkos.db.verify import verify_postgres, verify_sqlite
 from dorkos.errors import DorkError, ErrorCode
@@ -58,6 +59,19 @@ class CopiesOut(Wire):
     problem: str | None
 
 
+class SizeOut(Wire):
+    """How large the database was at an instant."""
+
+    at: str
+    size_bytes: int
+
+
+class GrowthOut(Wire):
+    """Sizes, oldest first: each hour of the last week, each day before. The last is that of this moment."""
+
+    sizes: list[SizeOut]
+
+
 class Verified(Wire):
     """What a check found; nothing if the data is sound."""
 
@@ -92,6 +106,16 @@ async def list_copies(care: DatabaseCare, _caller: Caller, _asked: Nothing) -> C
     except OSError as fault:
         problem = f"{care.backups} cannot be read: {fault.strerror}"
     return CopiesOut(folder=str(care.backups), copies=found, problem=problem)
+
+
+async def growth(care: DatabaseCare, _caller: Caller, _asked: Nothing) -> GrowthOut:
+    """How the size went over time, up to now."""
+    notes, size = await care.database.read(
+        lambda connection: (read_growth(connection), database_size(connection))
+    )
+    now = care.clock.now()
+    sizes = [SizeOut(at=iso(note.at), size_bytes=note.size_bytes) for note in notes if note.at < now]
+    return GrowthOut(sizes=[*sizes, SizeOut(at=iso(now), size_bytes=size)])
 
 
 async def verify(care: DatabaseCare, _caller: Caller, _asked: Nothing) -> Verified:
@@ -143,6 +167,14 @@ CARE: tuple[Operation[DatabaseCare, Any, Any], ...] = (
         ("GET", "/api/db/backups"),
         CopiesOut,
         list_copies,
+        scope=Scope.OBSERVE,
+    ),
+    _operation(
+        "growth",
+        "How large the database was over time",
+        ("GET", "/api/db/growth"),
+        GrowthOut,
+        growth,
         scope=Scope.OBSERVE,
     ),
     _operation("verify", "Check the stored data", ("POST", "/api/db/verify"), Verified, verify),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dorkos.clock import Clock
 from dorkos.db.backup_facts import BackupFacts, read_backup_facts
 from dorkos.db.database import Database
+from dorkos.db.growth import database_size
 from dorkos.db.schema.mesh import agent_denials, agents
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.db.schema.relay import relay_dead_letters, relay_endpoints
@@ -194,18 +195,12 @@ def _sqlite(connection: sa.Connection) -> tuple[str, str, int]:
         return connection.exec_driver_sql(question).scalar_one()
 
     path = ask("SELECT file FROM pragma_database_list WHERE name = 'main'")
-    size = ask("PRAGMA page_count") * ask("PRAGMA page_size")
-    return path, ask("SELECT sqlite_version()"), size
+    return path, ask("SELECT sqlite_version()"), database_size(connection)
 
 
 def _postgres(connection: sa.Connection) -> tuple[str, str, int]:
     url = connection.engine.url
     # Not the URL: a password may stand in it in more than one place.
     location = f"{url.host or 'local socket'}:{url.port or 5432}/{url.database}"
-    row = connection.execute(
-        sa.select(
-            sa.func.current_setting("server_version"),
-            sa.func.pg_database_size(sa.func.current_database()),
-        )
-    ).one()
-    return location, row[0], row[1]
+    version = connection.execute(sa.select(sa.func.current_setting("server_version"))).scalar_one()
+    return location, version, database_size(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from dorkos.console.views import curves
 from dorkos.console.visit import GoTo, Page, Refused, Shown, Visit
 from dorkos.errors import DorkError
 
@@ -39,12 +40,13 @@ async def end_session(visit: Visit) -> Shown:
 
 
 async def _page(visit: Visit, *, refusal: DorkError | None = None, verified: object = None) -> Page:
-    facts, copies, status = await asyncio.gather(
-        visit.ask("db.status"), visit.ask("db.backups"), visit.ask("status")
+    facts, copies, status, sizes = await asyncio.gather(
+        visit.ask("db.status"), visit.ask("db.backups"), visit.ask("status"), visit.ask("db.growth")
     )
     view = {
         "facts": facts,
         "copies": copies,
+        "growth": curves.growth(sizes, visit.times),
         "backups": status["backups"],
         "home": status.get("home"),
         "refused": None if refusal is None else Refused.of(refusal),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dorkos.console.views import timeline
+from dorkos.console.views import curves, timeline
 from dorkos.console.visit import GoTo, Page, Shown, Visit
 
 _LANES = 10
@@ -13,7 +13,7 @@ _FAILURES = 6
 
 async def overview(visit: Visit) -> Shown:
     """What ran, what did not, what is next, and what waits on a person."""
-    status, seen, failures, agents, waiting, attention, missed, carried = await asyncio.gather(
+    status, seen, failures, agents, waiting, attention, missed, carried, sent = await asyncio.gather(
         visit.ask("status"),
         visit.ask("pulse.timeline", hoursBack=24, hoursAhead=24, lanes=_LANES),
         visit.ask("pulse.runs.list", status="failed", limit=_FAILURES),
@@ -22,6 +22,7 @@ async def overview(visit: Visit) -> Shown:
         visit.ask("pulse.schedules.list", status="needs_attention"),
         visit.ask("pulse.missed", limit=500),
         visit.ask("relay.delivery_metrics"),
+        visit.ask("relay.traffic"),
     )
     names = {lane["scheduleId"]: lane["name"] for lane in seen["lanes"]}
     view = {
@@ -32,6 +33,7 @@ async def overview(visit: Visit) -> Shown:
         "names": {**{each["scheduleId"]: each["scheduleName"] for each in missed["missed"]}, **names},
         "agents": agents,
         "carried": carried,
+        "traffic": curves.traffic(sent, visit.times),
         "approvals": waiting,
         "attention": attention,
         "missed": sum(each["count"] for each in missed["missed"]),

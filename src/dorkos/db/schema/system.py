@@ -76,6 +76,8 @@ schema_ledger = sa.Table(
 METRICS_KEY = "relay:metrics"
 # How far the full-text index is, which no migration makes and no export holds.
 SEARCH_KEY = "relay:search"
+# How large this database was over time.
+GROWTH_KEY = "growth"
 
 system_state = sa.Table(
     "system_state",
