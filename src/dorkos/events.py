@@ -8,17 +8,19 @@ fallen behind reads from the table. Nothing is queued per watcher, so a slow one
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import takewhile
 
 import sqlalchemy as sa
 
 from dorkos.db.database import Database, Transaction
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.system import events, system_state
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.lifecycle import Loop
@@ -132,18 +134,37 @@ PRUNED_KEY = "events_pruned_to"
 
 _PAGE = 500
 _MEMORY = 2000
+# Between two looks. A look costs about as much as a small commit, so those of a busy moment share one.
+_PAUSE_S = 0.005
+
+_AFTER = Prepared(
+    # The data as text: most of it is looked at by nobody.
+    sa.select(
+        *(events.c.position, events.c.kind, events.c.entity_id, events.c.actor, events.c.at),
+        sa.cast(events.c.data, sa.Text).label("text"),
+    )
+    .where(events.c.position > sa.bindparam("after"))
+    .order_by(events.c.position)
+    .limit(sa.bindparam("most"))
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
-    """One committed state change. `data` is a JSON object; positions strictly increase, with gaps."""
+    """One committed state change. `text` is a JSON object; positions strictly increase, with gaps."""
 
     position: int
     kind: str
     entity_id: str
     actor: str | None
     at: datetime
-    data: dict[str, object]
+    text: str
+
+    @cached_property
+    def data(self) -> dict[str, object]:
+        """What the text says, read at the first use. All watchers share it: it is not to be changed."""
+        found: dict[str, object] = json.loads(self.text)
+        return found
 
     @property
     def topic(self) -> str:
@@ -184,6 +205,7 @@ class EventFeed(Loop):
         self._database = database
         self._recent: deque[Event] = deque(maxlen=_MEMORY)
         self._arrived = asyncio.Event()
+        self._looked_at = -_PAUSE_S
         self.head = Cursor("", 0)
 
     async def start(self) -> None:
@@ -199,7 +221,10 @@ class EventFeed(Loop):
 
     async def work(self) -> float | None:
         """Take in what was committed since."""
+        now = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._looked_at + _PAUSE_S - now()))
         while True:
+            self._looked_at = now()
             found = await self._database.read(partial(_after, position=self.head.position, limit=_PAGE))
             if found:
                 self._recent.extend(found)
@@ -274,8 +299,4 @@ def _head(connection: sa.Connection) -> Cursor:
 
 
 def _after(connection: sa.Connection, position: int, limit: int) -> list[Event]:
-    statement = sa.select(events).where(events.c.position > position).order_by(events.c.position).limit(limit)
-    return [
-        Event(row.position, row.kind, row.entity_id, row.actor, row.at, row.data)
-        for row in connection.execute(statement)
-    ]
+    return [Event(*row) for row in _AFTER.run(connection, {"after": position, "most": limit})]

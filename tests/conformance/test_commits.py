@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from dorkos.db.database import Change, Database, Transaction
+from dorkos.db.group import Group
 from dorkos.db.postgres import PostgresDatabase
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_dead_letters, relay_index, relay_messages
@@ -181,7 +182,7 @@ class Refusing:
 
     tables = frozenset({system_state.name})
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, group: Group) -> None:
         """Nothing of it is ever stored."""
         self._waits = True
 

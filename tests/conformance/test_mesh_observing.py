@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,7 +105,14 @@ async def test_further_signs_are_stored_a_minute_apart_and_at_the_stop(
 
     async def event(position: int) -> None:
         sightings.take(
-            Event(position, "relay.message.published", new_id(), ada.subject, clock.now(), {"to": bob.id})
+            Event(
+                position,
+                "relay.message.published",
+                new_id(),
+                ada.subject,
+                clock.now(),
+                json.dumps({"to": bob.id}),
+            )
         )
         await sightings.work()
 
@@ -160,10 +168,9 @@ def test_which_events_are_signs_of_life(
 ) -> None:
     """A run of the agent, or something that it did itself."""
     agent_id = new_id()
-    named: dict[str, object] = {key: agent_id if value == "A" else value for key, value in data.items()}
-    event = Event(
-        1, kind, "x", actor and actor.replace(".A", f".{agent_id}"), datetime(2026, 3, 1, tzinfo=UTC), named
-    )
+    named = {key: agent_id if value == "A" else value for key, value in data.items()}
+    who = actor and actor.replace(".A", f".{agent_id}")
+    event = Event(1, kind, "x", who, datetime(2026, 3, 1, tzinfo=UTC), json.dumps(named))
 
     assert (sighting_of(event) is not None) is is_sign
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -316,7 +317,7 @@ async def test_a_reply_in_the_middle_of_the_first_look_is_noticed(
         found = await settled(*page)
         if is_first and is_first.pop():
             await reply(system, run, "now")
-            told: dict[str, object] = {"subject": f"relay.system.answers.{run.message_id}"}
+            told = json.dumps({"subject": f"relay.system.answers.{run.message_id}"})
             answers.react(Event(1, "relay.message.published", new_id(), None, run.created_at, told))
         return found
 

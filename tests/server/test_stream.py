@@ -216,7 +216,7 @@ async def test_a_sign_of_life_never_names_a_frame_that_is_not_sent_yet() -> None
 async def test_a_frame_is_made_once_for_all_who_watch(clock: ManualClock) -> None:
     """However many there are, though the first goes away meanwhile; one that failed is made again."""
     made, shared, release = 0, SharedFrames(), asyncio.Event()
-    event = Event(1, "k", "a", None, clock.now(), {})
+    event = Event(1, "k", "a", None, clock.now(), "{}")
 
     async def render(_event: Event, event_id: str) -> bytes | None:
         nonlocal made

@@ -8,7 +8,7 @@ the difference. All this belongs to one transaction and ends with it, whether it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ class Part(Protocol):
     tables: frozenset[str]
     """What it stands for. Before another statement looks at one of them, `write` is called."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, group: Group) -> None:
         """Made at its first use in a commit."""
         ...
 
@@ -63,9 +63,12 @@ class Group:
             self._forget_all()
         return self.connection.execute(statement, parameters)
 
-    def run(self, prepared: Prepared, values: Mapping[str, Any]) -> Rows:
-        """Run one hot statement; the rows that it answers."""
-        self._make_way(prepared)
+    def run(self, prepared: Prepared, values: Mapping[str, Any], *, of: Part | None = None) -> Rows:
+        """Run one hot statement; the rows that it answers.
+
+        A part says that it is its own: what it knows and what waits in it is its own affair then.
+        """
+        self._make_way(prepared, of)
         answer = prepared.run(self.connection, values)
         # Where nothing fits the condition of a change, nothing was changed.
         self.has_written |= bool(prepared.writes) and (bool(answer) or not prepared.answers)
@@ -82,8 +85,7 @@ class Group:
         waiting = self._waiting.get(prepared)
         if waiting is None:
             # Of those that concern the same rows one comes after the other.
-            if not self._tables.isdisjoint(prepared.writes if prepared.is_insert else prepared.looks_at):
-                self.write()
+            self._write_what_is_in(prepared.writes if prepared.is_insert else prepared.looks_at)
             # What was read before is not known any more; who reads now has all that waits written first.
             self._forget(prepared)
             waiting = self._waiting[prepared] = []
@@ -104,14 +106,16 @@ class Group:
         self.has_written = True
         found = self._parts.get(kind)
         if found is None:
-            found = self._parts[kind] = kind(self.connection)
-            self._tables |= found.tables
+            found = self._parts[kind] = kind(self)
         return cast(P, found)
 
     def write(self) -> None:
         """Store all that waits. Whoever refers comes after what it refers to."""
+        self._or_note_fault(self._store)
+
+    def _or_note_fault(self, store: Callable[[], None]) -> None:
         try:
-            self._store()
+            store()
         except Exception as fault:
             self.fault = fault
             raise
@@ -122,23 +126,30 @@ class Group:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}
-        self._tables = {table for part in self._parts.values() for table in part.tables}
+        self._tables.clear()
         for prepared in sorted(waiting, key=lambda each: each.rank):
             self._forget(prepared)
             prepared.run_many(self.connection, waiting[prepared])
 
-    def _make_way(self, prepared: Prepared) -> None:
+    def _make_way(self, prepared: Prepared, of: Part | None = None) -> None:
         """Before a hot statement: write what it could see, and forget what it changes."""
-        if not self._tables.isdisjoint(prepared.looks_at):
-            self.write()
+        self._write_what_is_in(prepared.looks_at, of)
         if prepared.writes:
-            self._forget(prepared)
+            self._forget(prepared, of)
 
-    def _forget(self, changing: Prepared) -> None:
+    def _write_what_is_in(self, tables: frozenset[str], of: Part | None = None) -> None:
+        if not self._tables.isdisjoint(tables):
+            self.write()
+            return
+        for part in self._parts.values():
+            if part is not of and not part.tables.isdisjoint(tables):
+                self._or_note_fault(part.write)
+
+    def _forget(self, changing: Prepared, of: Part | None = None) -> None:
         for asked in [each for each in self._answers if changing.changes(each[0])]:
             del self._answers[asked]
         for part in self._parts.values():
-            if not part.tables.isdisjoint(changing.writes):
+            if part is not of and not part.tables.isdisjoint(changing.writes):
                 part.forget()
 
     def _forget_all(self) -> None:

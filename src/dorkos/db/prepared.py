@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +39,8 @@ class _Compiled:
     positional: bool
     fixed: Mapping[str, Any]
     answers: bool
+    # What `names` name, in their order.
+    pick: Callable[[Mapping[str, Any]], Sequence[Any]]
     # By their places in a row that it answers, those that are no Python values yet.
     results: tuple[tuple[int, _Convert], ...]
     # The same INSERT with each of `_BLOCKS` rows, and where in a row stands what it answers.
@@ -47,8 +50,7 @@ class _Compiled:
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
         """The values as the driver takes them."""
-        whole = {**self.fixed, **values} if self.fixed else values
-        given = [whole[name] for name in self.names]
+        given = list(self.pick({**self.fixed, **values} if self.fixed else values))
         for place, convert in self.convert:
             given[place] = convert(given[place])
         return given if self.positional else dict(zip(self.names, given, strict=True))
@@ -260,9 +262,16 @@ class Prepared:
             bool(order),
             fixed,
             bool(answered),
+            _picking(names),
             tuple((place, convert) for place, convert in results if convert is not None),
             *(_blocks(str(text), order, columns) if isinstance(self._statement, sa.Insert) else ()),
         )
+
+
+def _picking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 def _blocks(

@@ -178,10 +178,15 @@ def bind_converter(kind: TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any]
     if isinstance(kind, Instant) and dialect.name != "postgresql":
         return lambda value: None if value is None else _iso(value)
     if isinstance(kind, Json):
-        return lambda value: None if value is None else _encode(value)
+        return _json_text
     if isinstance(kind, Text | Integer):
         return None
     return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _json_text(value: Any) -> str | None:
+    # Nothing is the most frequent list of all.
+    return None if value is None else "[]" if value == () else _encode(value)
 
 
 def result_converter(kind: TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:

@@ -15,7 +15,7 @@ from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.ids import new_id
-from dorkos.relay import endpoints, trace
+from dorkos.relay import places, trace
 from dorkos.relay.inbox import IS_PENDING, MESSAGE_COLUMNS, message_of
 from dorkos.relay.model import DeadLetter, LetterFilter, Message
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus
@@ -102,7 +102,7 @@ def fail(
         return 0
     trace.failed(tx, [(row.id, row.claimed_at) for row in rows], reason, detail, run_id=run_id)
     messages = _messages(tx, [row.message_id for row in rows])
-    endpoints.leave(tx, [(row.endpoint_id, messages[row.message_id].bytes) for row in rows])
+    places.leave(tx, [(row.endpoint_id, messages[row.message_id].bytes) for row in rows])
     for row in rows:
         bury(
             tx,

@@ -21,7 +21,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay import breaker, deadletters, endpoints, trace
+from dorkos.relay import breaker, deadletters, places, trace
 from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Claim, Delivery, Lease, Mailbox
@@ -123,7 +123,7 @@ def ack(
     if not acked:
         raise _not_held(tx, endpoint, message_id)
     delivery_id, sent_at, claimed_at, size = acked[0]
-    endpoints.leave_one(tx, endpoint.id, size)
+    places.leave_one(tx, endpoint.id, size)
     if endpoint.consumer is not EndpointConsumer.CLAIM:
         breaker.success(tx, endpoint.id, subject=endpoint.subject)
     latency_us = trace.delivered(
@@ -151,7 +151,7 @@ def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None
             run_id=None,
         )
     )
-    endpoints.leave_one(tx, delivery.endpoint_id, delivery.message.bytes)
+    places.leave_one(tx, delivery.endpoint_id, delivery.message.bytes)
     latency_us = trace.delivered(
         tx,
         hop_id=delivery.id,

@@ -1,12 +1,8 @@
-"""Mailboxes in the database.
-
-A mailbox's row holds the last position given out and what is pending. Both are taken together with each
-delivery in one UPDATE, so order and limits hold without counting rows.
-"""
+"""Mailboxes in the database: opening, closing and finding them, and how full they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -16,61 +12,21 @@ from sqlalchemy.dialects.postgresql import insert  # Its ON CONFLICT compiles fo
 
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
-from dorkos.db.schema.relay import relay_breakers
 from dorkos.db.schema.relay import relay_endpoints as e
-from dorkos.db.types import Integer
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay.model import Endpoint, Mailbox
+from dorkos.relay.places import Place
 from dorkos.relay.subjects import subject_hash
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
 
 _COLUMNS = tuple(e.c[field.name] for field in fields(Endpoint))
 
-_TAKE_ON_PROBATION = (
-    sa.update(e)
-    .where(
-        e.c.subject == sa.bindparam("of_subject"),
-        e.c.closed_at.is_(None),
-        sa.or_(e.c.expires_at.is_(None), e.c.expires_at >= sa.bindparam("now", type_=e.c.expires_at.type)),
-        e.c.pending_count < sa.func.coalesce(e.c.max_pending, sa.bindparam("most", type_=Integer)),
-        e.c.pending_bytes + sa.bindparam("size", type_=Integer)
-        <= sa.func.coalesce(e.c.max_pending_bytes, sa.bindparam("most_bytes", type_=Integer)),
-    )
-    .values(
-        position=e.c.position + 1,
-        pending_count=e.c.pending_count + 1,
-        pending_bytes=e.c.pending_bytes + sa.bindparam("size", type_=Integer),
-    )
-    .returning(
-        e.c.id,
-        e.c.position,
-        e.c.pending_count,
-        e.c.pending_bytes,
-        e.c.max_pending,
-        e.c.max_pending_bytes,
-        e.c.expires_at,
-    )
-)
-_IS_BROKEN = sa.exists().where(
-    relay_breakers.c.endpoint_id == e.c.id, relay_breakers.c.state != sa.literal_column("'closed'")
-)
-_TAKES = {True: Prepared(_TAKE_ON_PROBATION), False: Prepared(_TAKE_ON_PROBATION.where(~_IS_BROKEN))}
-
 _FIND = Prepared(sa.select(*_COLUMNS).where(e.c.subject == sa.bindparam("of_subject")))
 
 _MAILBOX = Prepared(
     sa.select(*(e.c[field.name] for field in fields(Mailbox))).where(
         e.c.subject == sa.bindparam("of_subject")
-    )
-)
-
-_LEAVE = Prepared(
-    sa.update(e)
-    .where(e.c.id == sa.bindparam("endpoint"))
-    .values(
-        pending_count=e.c.pending_count - sa.bindparam("gone"),
-        pending_bytes=e.c.pending_bytes - sa.bindparam("size"),
     )
 )
 
@@ -81,40 +37,6 @@ class MailboxLimits:
 
     max_pending: int | None = None
     max_pending_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place taken in a mailbox: which mailbox, the position given out, and what waits there now.
-
-    The limits are the mailbox's own, None where the settings' hold.
-    """
-
-    endpoint_id: str
-    position: int
-    pending_count: int
-    pending_bytes: int
-    max_pending: int | None
-    max_pending_bytes: int | None
-    expires_at: datetime | None
-
-
-def take_place(
-    tx: Transaction, subject: str, *, size: int, settings: RelaySettings, on_probation: bool = False
-) -> Place | None:
-    """Take the next position of a mailbox that is open, has room and whose circuit is closed; None if not.
-
-    `on_probation` takes it whatever the circuit's state is.
-    """
-    values = {
-        "of_subject": subject,
-        "size": size,
-        "most": settings.max_mailbox_size,
-        "most_bytes": settings.max_mailbox_bytes,
-        "now": tx.now(),
-    }
-    rows = tx.run(_TAKES[on_probation], values)
-    return Place(*rows[0]) if rows else None
 
 
 def pressure(of: Place | Endpoint, settings: RelaySettings, *, without: int | None = None) -> float:
@@ -140,42 +62,6 @@ def no_room(mailbox: Endpoint, size: int, settings: RelaySettings) -> str | None
             f" it, and this message has {size}."
         )
     return None
-
-
-class _Leaving:
-    """How many deliveries are no longer pending, by mailbox, counted off once for all changes of a commit."""
-
-    tables = frozenset({e.name})
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-        self._gone: dict[str, tuple[int, int]] = {}
-
-    def count(self, endpoint_id: str, size: int) -> None:
-        """One delivery of so many bytes."""
-        count, total = self._gone.get(endpoint_id, (0, 0))
-        self._gone[endpoint_id] = (count + 1, total + size)
-
-    def write(self) -> None:
-        """Count them off."""
-        gone, self._gone = self._gone, {}
-        values = ({"endpoint": each, "gone": count, "size": size} for each, (count, size) in gone.items())
-        _LEAVE.run_many(self._connection, list(values))
-
-    def forget(self) -> None:
-        """Nothing was read."""
-
-
-def leave_one(tx: Transaction, endpoint_id: str, size: int) -> None:
-    """Count off one delivery of `size` bytes that is no longer pending."""
-    tx.part(_Leaving).count(endpoint_id, size)
-
-
-def leave(tx: Transaction, sizes: Iterable[tuple[str, int]]) -> None:
-    """Count off deliveries that are no longer pending, given as (endpoint id, bytes)."""
-    leaving = tx.part(_Leaving)
-    for endpoint_id, size in sizes:
-        leaving.count(endpoint_id, size)
 
 
 def lock(tx: Transaction, endpoint_id: str) -> Endpoint | None:

@@ -12,7 +12,7 @@ from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index
 from dorkos.ids import new_id
-from dorkos.relay import breaker, deadletters, endpoints, replies, trace
+from dorkos.relay import breaker, deadletters, endpoints, places, replies, trace
 from dorkos.relay.access import AccessControl
 from dorkos.relay.chain import has_expired
 from dorkos.relay.model import Breaker, Endpoint, Message, Receipt, RecipientOutcome, Routes, Stop
@@ -73,7 +73,7 @@ def deliver(
     pressure: dict[str, float] = {}
     for subject in (message.subject, *others):
         place = denied(tx, message, subject, access) or place_in(tx, message, subject, settings)
-        if isinstance(place, endpoints.Place):
+        if isinstance(place, places.Place):
             is_first = all(each.outcome is not PublishOutcome.DELIVERED for each in recipients)
             _store(tx, message, place, subject, actor, is_first=is_first, is_further=bool(recipients))
             pressure[subject_hash(subject)] = _pressure(tx, place, subject, message.bytes, settings)
@@ -110,9 +110,9 @@ def denied(tx: Transaction, message: Message, subject: str, access: AccessContro
 
 def place_in(
     tx: Transaction, message: Message, subject: str, settings: RelaySettings
-) -> endpoints.Place | NotTaken:
+) -> places.Place | NotTaken:
     """A place in one mailbox, taken for the message; or why there is none."""
-    place = endpoints.take_place(tx, subject, size=message.bytes, settings=settings)
+    place = places.take_place(tx, subject, size=message.bytes, settings=settings)
     if place is not None:
         return place
     mailbox = endpoints.find(tx, subject)
@@ -133,14 +133,14 @@ def place_in(
     ):
         return NotTaken(Stop(DeadLetterReason.CIRCUIT_OPEN, _open(mailbox, circuit)), mailbox)
     # It is on probation, or there was room again just after the first look.
-    place = endpoints.take_place(tx, subject, size=message.bytes, settings=settings, on_probation=True)
+    place = places.take_place(tx, subject, size=message.bytes, settings=settings, on_probation=True)
     if place is not None:
         return place
     return NotTaken(Stop(DeadLetterReason.BACKPRESSURE, f"The mailbox {subject} is full."), mailbox)
 
 
 def store_delivery(
-    tx: Transaction, message: Message, place: endpoints.Place, *, expires_at: datetime | None
+    tx: Transaction, message: Message, place: places.Place, *, expires_at: datetime | None
 ) -> str:
     """Put a message into the place that was taken for it; the id of the delivery."""
     delivery_id = new_id()
@@ -163,7 +163,7 @@ def store_delivery(
 def _store(
     tx: Transaction,
     message: Message,
-    place: endpoints.Place,
+    place: places.Place,
     subject: str,
     actor: str,
     *,
@@ -190,7 +190,7 @@ def _store(
 
 
 def _pressure(
-    tx: Transaction, place: endpoints.Place, subject: str, size: int, settings: RelaySettings
+    tx: Transaction, place: places.Place, subject: str, size: int, settings: RelaySettings
 ) -> float:
     """How full the mailbox is now. Told as an event when it passes the threshold, and when it is full."""
     now = endpoints.pressure(place, settings)

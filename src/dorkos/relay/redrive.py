@@ -12,7 +12,7 @@ from dorkos.db.schema.relay import relay_dead_letters as d
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
 from dorkos.identity.model import Caller
-from dorkos.relay import deadletters, endpoints, fanout, replies, trace
+from dorkos.relay import deadletters, fanout, places, replies, trace
 from dorkos.relay.access import AccessControl
 from dorkos.relay.model import DeadLetter, Stop
 from dorkos.setting_groups.relay import RelaySettings
@@ -51,7 +51,7 @@ def redrive(
         return _stays(letter, place.stop)
     if not _mark(tx, letter, caller):
         # Another did it just now; its change has the place, so this one must not keep a second.
-        endpoints.leave(tx, [(place.endpoint_id, message.bytes)])
+        places.leave(tx, [(place.endpoint_id, message.bytes)])
         return Redriven(letter, PublishOutcome.DELIVERED, "It was put back before.")
     delivery_id, is_new = _put_back(tx, letter, place, settings)
     data = {
@@ -83,7 +83,7 @@ def _mark(tx: Transaction, letter: DeadLetter, caller: Caller) -> bool:
 
 
 def _put_back(
-    tx: Transaction, letter: DeadLetter, place: endpoints.Place, settings: RelaySettings
+    tx: Transaction, letter: DeadLetter, place: places.Place, settings: RelaySettings
 ) -> tuple[str, bool]:
     """The delivery, which is made if the message had never come so far."""
     now = tx.now()

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from dorkos.errors import DorkError, ErrorCode
 
 SUBJECT_LENGTH_MAX = 512
 TOKENS_MAX = 16
+# Subjects that are kept at hand with what was found out about them: the same few come again and again.
+_KEPT = 4096
 
 _LITERAL = re.compile(r"[A-Za-z0-9_-]+")
 _HINT = "Subjects look like relay.agent.<namespace>.<agentId> or relay.human.<name>."
@@ -48,7 +51,7 @@ def validate_pattern(text: str) -> None:
 
 def is_pattern(text: str) -> bool:
     """Whether `text` holds a wildcard token."""
-    return any(token in ("*", ">") for token in text.split("."))
+    return ("*" in text or ">" in text) and any(token in ("*", ">") for token in text.split("."))
 
 
 def matches(subject: str, pattern: str) -> bool:
@@ -63,6 +66,7 @@ def matches(subject: str, pattern: str) -> bool:
     return len(tokens) == len(wanted)
 
 
+@lru_cache(maxsize=_KEPT)
 def subject_hash(subject: str) -> str:
     """The lineage's short name of a mailbox: the first 12 hex digits of the subject's SHA-256."""
     return hashlib.sha256(subject.encode("utf-8")).hexdigest()[:12]
@@ -73,6 +77,11 @@ def _fault_of(text: str) -> str | None:
         return "Subject must be a non-empty string"
     if len(text) > SUBJECT_LENGTH_MAX:
         return f"Subject exceeds maximum length of {SUBJECT_LENGTH_MAX}"
+    return _fault_of_tokens(text)
+
+
+@lru_cache(maxsize=_KEPT)
+def _fault_of_tokens(text: str) -> str | None:
     tokens = text.split(".")
     if len(tokens) > TOKENS_MAX:
         return f"Subject exceeds maximum token count of {TOKENS_MAX}"
