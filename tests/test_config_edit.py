@@ -68,6 +68,7 @@ def test_every_broken_rule_is_told_at_once_and_nothing_is_changed(config: Path) 
         "server.boundary": "relative",
         "logging.level": "debug",
         "database.url": "postgresql://u:[redacted]@h/n",
+        "server.host": "two words",
     }
     with pytest.raises(SettingsRefusedError) as refusal:
         change(config, edits)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.lifecycle import Loop, Signal
 
 
@@ -16,13 +17,13 @@ class Counting(Loop):
         """An interval so long that only waking makes it work again."""
         super().__init__("counting", interval_s=3600)
         self.count = 0
-        self.fail = False
+        self.fault: Exception | None = None
 
     async def work(self) -> float | None:
         """One piece of work."""
         self.count += 1
-        if self.fail:
-            raise ValueError("broken on purpose")
+        if self.fault is not None:
+            raise self.fault
         return None
 
 
@@ -43,18 +44,30 @@ async def test_a_failure_is_kept_for_readiness_and_cleared_by_the_next_success()
     """One bad piece of work neither ends the loop nor stays on its record."""
     loop = Counting()
     loop.worked.enable()
-    loop.fail = True
+    loop.fault = ValueError("broken on purpose")
     await loop.start()
     await loop.worked.wait()
     while_broken = loop.failure
 
-    loop.fail = False
+    loop.fault = None
     loop.wake()
     await loop.worked.wait()
     await loop.stop()
 
-    assert while_broken == "ValueError: broken on purpose"
+    assert while_broken == "ValueError; the log has the details"
     assert loop.failure is None
+
+
+async def test_a_state_of_the_world_is_told_in_its_own_words() -> None:
+    """A fault of ours may quote rows of the database; a refusal was written to be read."""
+    loop = Counting()
+    loop.worked.enable()
+    loop.fault = DorkError(ErrorCode.DISK_FULL, "The disk is full.")
+    await loop.start()
+    await loop.worked.wait()
+    await loop.stop()
+
+    assert loop.failure == "The disk is full."
 
 
 async def test_stopping_twice_and_before_the_start_is_harmless() -> None:

@@ -78,6 +78,25 @@ def test_keys_of_another_version_are_ignored(tmp_path: Path) -> None:
     assert load_settings(config, environment={}).values.server.port == 4242
 
 
+@pytest.mark.parametrize("text", ["server = 5\n", "server = []\n", "[[server]]\nport = 1\n"])
+def test_a_section_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    """Passed over, its settings would have their defaults, and nobody would know."""
+    config = write(tmp_path / "config.toml", text)
+    with pytest.raises(DorkError, match=r"server .*must be a table") as refusal:
+        load_settings(config, environment={})
+    assert refusal.value.code is ErrorCode.INVALID_SETTING
+
+
+@pytest.mark.parametrize(
+    "text", ["[server]\nport = true\n", "[backups]\nkeep = false\n", '[server]\nhost = "evil\\nx"\n']
+)
+def test_what_python_would_take_for_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    """True is no port 1, and no address has a line break in it."""
+    with pytest.raises(DorkError) as refusal:
+        load_settings(write(tmp_path / "config.toml", text), environment={})
+    assert refusal.value.code is ErrorCode.INVALID_SETTING
+
+
 def test_a_refused_value_is_shown_unless_a_password_may_stand_in_it(tmp_path: Path) -> None:
     """The message may end in a log or in a bug report."""
     config = write(tmp_path / "config.toml", "[database]\nurl = 17\n[server]\nport = 70000\n")

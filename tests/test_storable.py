@@ -18,6 +18,7 @@ from dorkos.storable import DEPTH_MAX, check_storable, clean_text, parse_json
         b'{"a":-Infinity}',
         b'{"a":9223372036854775808}',
         b'{"a":1e999}',
+        b'{"a":' + b"9" * 10_000 + b"}",
     ],
 )
 def test_values_that_one_engine_cannot_keep_are_refused(body: bytes) -> None:
@@ -26,6 +27,17 @@ def test_values_that_one_engine_cannot_keep_are_refused(body: bytes) -> None:
         parse_json(body)
 
     assert refusal.value.code == ErrorCode.INVALID_TEXT
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":1,"a":1}', b'{"o":[{"b":{"a":1,"\\u0061":2}}]}', b'{"a":1,"b":2,"a":3}']
+)
+def test_an_object_with_a_key_twice_is_refused(body: bytes) -> None:
+    """However deep, and however the key is written: which of the two was meant cannot be known."""
+    with pytest.raises(DorkError, match="'a'") as refusal:
+        parse_json(body)
+
+    assert refusal.value.code is ErrorCode.INVALID_JSON
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"9" * 10_000])

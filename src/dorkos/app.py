@@ -257,6 +257,7 @@ def build(
     clock_watch = ClockWatch(database, clock, repairs=(relay_clock.bring_forward, pulse_clock.bring_forward))
     readiness = checks(
         database=database,
+        node=node,
         loops=(
             feed,
             heartbeat,

@@ -9,6 +9,7 @@ from pathlib import Path
 from dorkos.config_edit import change
 from dorkos.config_view import LINEAGE_ONLY, holds_password
 from dorkos.settings import SETTING_BY_KEY, LoadedSettings, load_settings
+from dorkos.start_rules import start_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ def change_settings(
 
 
 def _remarks(edits: Mapping[str, object], coming: LoadedSettings) -> Iterable[str]:
+    for key, problem in start_problems(coming.values).items():
+        # Not refused: this change may be the first of two that belong together.
+        yield f"No server would start as it stands now, for '{key}': {problem}"
     for key, value in edits.items():
         if key in LINEAGE_ONLY:
             yield f"'{key}' was a setting of DorkOS for Node; nothing here reads it, so it was not kept."

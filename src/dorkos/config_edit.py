@@ -11,8 +11,7 @@ import contextlib
 import os
 import tempfile
 import tomllib
-import zoneinfo
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from dorkos.config_view import REDACTED, refuse_unknown
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.plain_file import refuse_special
 from dorkos.settings import SETTING_BY_KEY, settings_of, value_of
+from dorkos.start_rules import problem_of
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -79,7 +79,13 @@ def replace(config_path: Path, text: str, *, instead_of: str | None) -> None:
     Raises `invalid_setting` for a text that no server would start with, and `conflict` if the file is not
     `instead_of` any more (None: there was none).
     """
-    settings_of({key: value for key, value in _values(text, config_path).items() if key in SETTING_BY_KEY})
+    values = _values(text, config_path)
+    settings = settings_of({key: value for key, value in values.items() if key in SETTING_BY_KEY})
+    # Exposure is left to the start: a flag or the environment may say the rest.
+    problems = {key: problem_of(key, value_of(settings, key)) for key in values if key in SETTING_BY_KEY}
+    told = {key: problem for key, problem in problems.items() if problem is not None}
+    if told:
+        raise SettingsRefusedError(told)
     with _turn(config_path):
         if read_text(config_path) != instead_of:
             raise DorkError(
@@ -129,7 +135,7 @@ def checked(edits: Values) -> dict[str, object]:
             details = refusal.details or {}
             problems[key] = str(details.get(key, refusal.message))
             continue
-        problem = _PROBLEMS.get(key, _no_problem)(found[key])
+        problem = problem_of(key, found[key])
         if SETTING_BY_KEY[key].secret and REDACTED in str(found[key]):
             problem = f"{REDACTED} stands where the secret was hidden; write it out"
         if problem is not None:
@@ -137,29 +143,6 @@ def checked(edits: Values) -> dict[str, object]:
     if problems:
         raise SettingsRefusedError(problems)
     return found
-
-
-def _no_problem(_value: object) -> str | None:
-    return None
-
-
-def _zone_problem(value: object) -> str | None:
-    known = {name.lower() for name in zoneinfo.available_timezones()}
-    return None if str(value).lower() in known else f"{value!r} is not an IANA time zone"
-
-
-def _folder_problem(value: object) -> str | None:
-    path = Path(str(value)).expanduser()
-    if not path.is_absolute():
-        return "the path must be absolute: a service has another working directory"
-    return None if path.is_dir() else f"there is no directory {path}"
-
-
-# What a type cannot say, and a start would be refused for.
-_PROBLEMS: Mapping[str, Callable[[object], str | None]] = {
-    "scheduler.timezone": _zone_problem,
-    "server.boundary": _folder_problem,
-}
 
 
 def _values(text: str, path: Path) -> dict[str, object]:

@@ -98,7 +98,7 @@ class Loop(ABC):
         self._stopping.set()
         self._wake.set()
         if self._task is not None:
-            await asyncio.shield(self._task)
+            await asyncio.wait({self._task})  # However it ended: a stop has others to stop as well.
 
     async def _run(self) -> None:
         retry_s = _RETRY_FIRST_S
@@ -109,9 +109,11 @@ class Loop(ABC):
             except Exception as fault:  # The loop outlives any one failure; readiness shows it.
                 if isinstance(fault, DorkError):  # A state of the world, not a fault of ours: one line.
                     log.error("%s failed: %s", self.name, fault.message)
+                    self.failure = fault.message
                 else:
                     log.exception("%s failed", self.name)
-                self.failure = f"{type(fault).__name__}: {fault}"
+                    # What else it says may be rows of the database, which are for the log alone.
+                    self.failure = f"{type(fault).__name__}; the log has the details"
                 wait_s, retry_s = retry_s, min(retry_s * 2, _RETRY_MAX_S)
             else:
                 self.failure, retry_s = None, _RETRY_FIRST_S

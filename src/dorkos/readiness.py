@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import sqlalchemy as sa
+
 from dorkos.db.database import Database, Transaction
-from dorkos.db.schema.system import system_state
+from dorkos.db.schema.system import nodes, system_state
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import FleetService
 from dorkos.identity.model import OPERATOR
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.mesh.service import MeshService
+from dorkos.node import Node
 from dorkos.relay.model import Envelope, Receipt
 from dorkos.relay.service import RelayService
 from dorkos.server.health import ReadinessCheck
@@ -31,23 +34,33 @@ class _UndoError(Exception):
 def checks(
     *,
     database: Database,
+    node: Node,
     loops: Sequence[Loop],
     relay: RelayService,
     mesh: MeshService,
     fleet: FleetService,
 ) -> tuple[ReadinessCheck, ...]:
-    """The checks of a whole system, in the order in which parts stand on one another."""
+    """The checks of a whole system, in the order in which parts stand on one another.
+
+    `node` is this server, as the database knows it since its start.
+    """
 
     async def database_answers() -> None:
         if database.damage is not None:
             raise _not_ready(f"{database.damage} Run `dorkos db verify`")
 
-        def touch(tx: Transaction) -> int:
-            epoch = system_state.update().where(system_state.c.key == "epoch")
-            return tx.execute(epoch.values(value=system_state.c.value)).rowcount
+        def touch(tx: Transaction) -> tuple[bool, bool]:
+            # A new value, and one that stays: SQLite writes nothing for a value that is there already, and a
+            # disk that takes nothing would then look sound.
+            beat = nodes.update().where(nodes.c.id == node.id).values(heartbeat_at=tx.now())
+            epoch = sa.select(system_state.c.value).where(system_state.c.key == "epoch")
+            return tx.execute(beat).rowcount == 1, tx.execute(epoch).one_or_none() is not None
 
-        if await database.write(touch) != 1:
+        is_listed, has_epoch = await database.write(touch)
+        if not has_epoch:
             raise _not_ready("the database holds no epoch; start the server again, which makes one")
+        if not is_listed:
+            raise _not_ready("the database does not know this server any more; start it again")
 
     async def bus_takes_a_message() -> None:
         def publish_and_undo(tx: Transaction) -> None:

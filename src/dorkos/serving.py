@@ -14,10 +14,10 @@ from pathlib import Path
 
 from dorkos.app import System, build
 from dorkos.clock import Clock, SystemClock
+from dorkos.exposure import check_exposure, is_loopback
 from dorkos.home import Home
 from dorkos.logs import logging_to, set_level
 from dorkos.plain_file import write_file
-from dorkos.server.exposure import check_exposure, is_loopback
 from dorkos.settings import LoadedSettings, load_settings
 from dorkos.storage import be_up_to_date, open_database
 

@@ -129,6 +129,8 @@ def load_settings(
     sources = {row.key: "default" for row in SETTINGS}
     for source, layer in layers:
         for key, value in layer.items():
+            if key in Settings.model_fields:
+                raise _no_table(key, source)
             if key in SETTING_BY_KEY:
                 values[key] = value
                 sources[key] = source
@@ -142,6 +144,16 @@ def load_settings(
             hint="See docs/reference/settings.md for the values that are allowed.",
             details={"setting": key, "source": sources.get(key, "default")},
         ) from fault
+
+
+def _no_table(section: str, source: str) -> DorkError:
+    # Passed over, the settings that somebody meant to make there would silently have their defaults.
+    return DorkError(
+        ErrorCode.INVALID_SETTING,
+        f"{section} (from {source}) is a plain value, and must be a table of settings.",
+        hint=f"Write the settings under [{section}]; `dorkos config list` shows those that there are.",
+        details={"setting": section, "source": source},
+    )
 
 
 def settings_of(values: Mapping[str, object]) -> Settings:

@@ -22,12 +22,28 @@ DEPTH_MAX = 120
 def parse_json(body: bytes) -> object:
     """Parse a JSON text from outside. Raises `invalid_json` or `invalid_text`."""
     try:
-        value: object = json.loads(body)
-    except (ValueError, RecursionError) as fault:
+        value: object = json.loads(body, object_pairs_hook=unambiguous)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise DorkError(
             ErrorCode.INVALID_JSON, f"The body is not JSON: {fault}", hint="Send a JSON object in UTF-8."
         ) from fault
+    except ValueError as fault:  # So many digits that Python does not even read them.
+        raise _refusal("A number is beyond 64 bits.") from fault
     check_storable(value)
+    return value
+
+
+def unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object. Which of two values under one key was meant cannot be known, and readers differ in it."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise DorkError(
+            ErrorCode.INVALID_JSON,
+            f"The body is ambiguous: one object has the key {repeated[:100]!r} more than once.",
+            hint="Give each key once.",
+        )
     return value
 
 

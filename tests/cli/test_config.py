@@ -62,6 +62,14 @@ def test_a_refusal_says_what_to_mend(home: Path, words: tuple[str, ...], code: i
     assert not (home / "config.toml").exists()
 
 
+def test_a_change_after_which_no_server_would_start_is_told(home: Path) -> None:
+    """It is made all the same: a second one may belong to it."""
+    done = at(home, "config", "set", "server.host", "0.0.0.0")
+    assert (done.code, "No server would start" in done.err) == (0, True)
+    done = at(home, "config", "set", "server.allowedHosts", "box.example")
+    assert (done.code, done.err) == (0, "")
+
+
 def test_a_secret_is_never_printed(home: Path) -> None:
     """Neither by get, nor list, nor as JSON, nor in the warning that it now stands in a file."""
     done = at(home, "config", "set", "database.url", "postgresql://u:swordfish@h/n")
@@ -102,6 +110,15 @@ def test_validate_names_what_is_wrong_and_what_nothing_reads(home: Path) -> None
     file.write_text("[server]\nprot = 1\n", "utf-8")
     done = at(home, "config", "validate", "--json")
     assert (done.code, done.json["ok"], len(done.json["problems"])) == (1, False, 1)
+    for text, told in (
+        ('[server]\nhost = "0.0.0.0"\n', "no name is allowed"),
+        ('[server]\nboundary = "/no/such/folder"\n', "no directory"),
+        ('[scheduler]\ntimezone = "Mars/X"\n', "IANA"),
+        ('[database]\nurl = "mysql://u:swordfish@h/n"\n', "PostgreSQL"),
+    ):
+        file.write_text(text, "utf-8")
+        done = at(home, "config", "validate")
+        assert (done.code, told in done.out, "swordfish" in done.out) == (1, True, False), done
     file.write_text("[server\n", "utf-8")
     done = at(home, "config", "validate")
     assert (done.code, "line 1" in done.out) == (1, True)
@@ -128,6 +145,8 @@ def test_an_edit_is_taken_over_only_if_a_server_would_start_with_it(home: Path, 
     assert at(home, "config", "edit", EDITOR="true", VISUAL="").out == "Nothing was changed.\n"
     assert at(home, "config", "edit", EDITOR="false", VISUAL="").code == 2
     assert at(home, "config", "edit", EDITOR="/no/such/editor", VISUAL="").code == 2
+    done = at(home, "config", "edit", EDITOR="", VISUAL="")
+    assert (done.code, "Nobody is here" in done.err) == (2, True)
 
 
 def test_a_reset_keeps_the_old_file(home: Path) -> None:

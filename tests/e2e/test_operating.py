@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,29 @@ def doctor(server: ServerProcess, *words: str, **environment: str) -> tuple[int,
     return done.returncode, {each["name"]: each for each in json.loads(done.stdout)["findings"]}
 
 
+def _goes_red_while_the_disk_takes_nothing(server: ServerProcess) -> None:
+    """Everywhere by the name of the part, and green again once there is room. It lives meanwhile."""
+    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+    try:
+        with server.client() as client:
+            answer = client.get("/api/ready")
+            assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+            broken = [check["name"] for check in answer.json()["checks"] if not check["ok"]]
+            assert "database" in broken
+            assert "Not ready: database: The disk" in answer.json()["error"]
+            assert client.get("/api/health").status_code == 200
+            page = client.get("/metrics").text
+            assert 'dorkos_ready{part="database"} 0' in page
+        code, lines = doctor(server, "--url", server.url)
+        assert (code, lines["readiness"]["level"]) == (1, "fault")
+        assert "database" in lines["readiness"]["message"]
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    with server.client() as client:
+        assert client.get("/api/ready").status_code == 200
+
+
 def test_a_server_can_be_watched(server: ServerProcess) -> None:
     """One request in answer and log by one id; numbers for every part; a doctor who needs no directory."""
     with server.client() as client:
@@ -55,6 +79,8 @@ def test_a_server_can_be_watched(server: ServerProcess) -> None:
     parts = {sample.labels["part"]: sample.value for sample in families["dorkos_ready"].samples}
     assert set(parts.values()) == {1.0}
     assert {"database", "bus", "registry"} <= set(parts)
+
+    _goes_red_while_the_disk_takes_nothing(server)
 
     code, lines = doctor(server, "--url", server.url)
     assert (code, {line["level"] for line in lines.values()} <= {"ok", "warning"}) == (0, True)

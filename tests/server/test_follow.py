@@ -156,6 +156,12 @@ async def test_following_a_run_that_does_not_exist_is_refused(running: Running) 
 
     assert (answer.status_code, answer.json()["code"]) == (404, "run_not_found")
 
+    for run_id in ("%2e%2e", "%20", "a%2Fb", "%F0%9F%98%80", "x" * 65):
+        for address in (f"{run_id}/output/stream", f"{run_id}/output"):
+            headers = {"Accept": "text/event-stream"}
+            answer = await running.client.get(f"/api/pulse/runs/{address}", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+
 
 @pytest.mark.parametrize("place", ["x", "-1", "e:1", "9" * 30])
 async def test_a_place_in_the_output_is_a_number(running: Running, place: str) -> None:

@@ -299,6 +299,26 @@ async def test_what_cannot_be_stored_is_refused_as_on_rest(
     assert served.shelf.asked == []
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/json-seq", "multipart/form-data"])
+async def test_what_does_not_say_that_it_is_json_is_refused_in_json(served: Served, kind: str) -> None:
+    """In the shape of the protocol, and before anything is done."""
+    answer = await post(served, call("shelf_add", displayName="a"), **{"Content-Type": kind})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32600)
+    assert "application/json" in answer.json()["error"]["data"]["hint"]
+    assert served.shelf.asked == []
+    typed = await post(served, LIST, **{"Content-Type": "application/json; charset=utf-8"})
+    assert typed.status_code == 200
+
+
+async def test_a_key_given_twice_is_refused(served: Served) -> None:
+    """In the message and in what a tool is given: neither of the two is done."""
+    for arguments in (b'{"displayName":"a","displayName":"b"}', b'{"displayName":"a"}},"id":2,"x":{'):
+        head = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"shelf_add","arguments":'
+        answer = await served.client.post("/mcp", content=head + arguments + b"}}", headers=HEADERS)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+        assert served.shelf.asked == []
+
+
 async def test_a_notification_is_taken_without_an_answer(served: Served) -> None:
     """Clients of both eras send some."""
     message = {"jsonrpc": "2.0", "method": "notifications/initialized"}

@@ -64,12 +64,17 @@ def validate(context: typer.Context) -> None:
     """
     from dorkos.config_view import no_setting, unknown_keys
     from dorkos.settings import load_settings
+    from dorkos.start_rules import start_problems
 
     options = options_of(context)
     path = config_path(options)
     problems: list[str] = []
     try:
-        load_settings(path, environment=os.environ)
+        loaded = load_settings(path, environment=os.environ)
+        problems += [
+            f"{key} (from {loaded.sources[key]}): {problem}"
+            for key, problem in start_problems(loaded.values).items()
+        ]
         problems += [
             f"{one.key} ({one.source}): {no_setting(one.key)}"
             for one in unknown_keys(path)
@@ -143,6 +148,13 @@ def _draft(text: str) -> Path:
 
 def _open(draft: Path) -> None:
     chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not chosen and not sys.stdin.isatty():
+        # An editor that asks a terminal would wait for one for ever.
+        raise DorkError(
+            ErrorCode.USAGE,
+            "Nobody is here to use an editor.",
+            hint="`dorkos config set KEY VALUE` needs none, and EDITOR can name a program.",
+        )
     words = shlex.split(chosen) if chosen else [name for name in _EDITORS if shutil.which(name)][:1]
     if not words:
         raise DorkError(ErrorCode.USAGE, "There is no editor.", hint="Name one in EDITOR.")

@@ -36,6 +36,7 @@ def examine_settings(loaded: LoadedSettings, config: Path) -> Iterator[Finding]:
     """Where the settings come from, who can read those that are secret, and what nothing here reads."""
     from dorkos.config_view import unknown_keys
     from dorkos.settings import SETTINGS
+    from dorkos.start_rules import start_problems
 
     given = {key: source for key, source in loaded.sources.items() if source != "default"}
     told = ", ".join(f"{key} from {source}" for key, source in sorted(given.items())) or "all as they come"
@@ -48,6 +49,14 @@ def examine_settings(loaded: LoadedSettings, config: Path) -> Iterator[Finding]:
             break
     else:
         yield fine("settings", told, given=given)
+    for key, problem in start_problems(loaded.values).items():
+        if key == "scheduler.timezone":
+            continue  # It has a finding of its own.
+        yield fault(
+            "settings",
+            f"{key} from {loaded.sources[key]} keeps a server from starting: {problem}",
+            f"`dorkos config set {key} VALUE`, then look again.",
+        )
     for one in unknown_keys(config):
         if one.is_lineage:
             continue  # They are as they should be in its file, and do nothing.

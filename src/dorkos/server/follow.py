@@ -18,6 +18,7 @@ from dorkos.identity.model import Caller
 from dorkos.operation import Operation
 from dorkos.server.address import path_values, query_values
 from dorkos.server.auth import caller_of_request
+from dorkos.server.inputs import from_query
 from dorkos.server.rest import Endpoint
 from dorkos.server.sse import EventStream, StreamLimits, frame
 from dorkos.server.stream import place_of
@@ -46,7 +47,7 @@ def output_endpoint(
         run_id = path_values(request.path_params)["id"]
         after = _number(place_of(request, query_values(request.scope["query_string"])))
         # Raised here, a run that does not exist is a refusal; later it would be a broken stream.
-        await run.handler(pulse, caller, run.input(id=run_id))
+        await run.handler(pulse, caller, from_query(run.input, {"id": run_id}))
         frames = follow(run_id, after, caller)
         return EventStream(request, frames, limits=limits, position=lambda: None)
 

@@ -21,7 +21,14 @@ _HostName = Annotated[
 class ServerSettings(Group):
     """Where the server listens and which paths it may touch."""
 
-    host: str = setting("127.0.0.1", "DORKOS_HOST", "Address the server binds to.", min_length=1)
+    host: str = setting(
+        "127.0.0.1",
+        "DORKOS_HOST",
+        "Address the server binds to.",
+        min_length=1,
+        max_length=253,
+        pattern=r"^[^\s/@\[\]\x00-\x1f]+$",
+    )
     port: int = setting(4242, "DORKOS_PORT", "TCP port of the server; 0 picks a free one.", ge=0, le=65535)
     allowed_hosts: list[_HostName] = setting(
         [],

@@ -51,8 +51,11 @@ class McpEndpoint:
         request = Request(scope, receive)
         body = await arriving(self._within_s, read_bytes(request, limit=self._max_body_bytes))
         message = message_in(body)
-        if asks_without_an_id(message):
-            await _no_id()(scope, receive, send)
+        # The SDK would answer the first in plain words; the second it would take for a notification, answer
+        # 202 and drop.
+        problem = _NOT_JSON if not _is_json(request) else _NO_ID if asks_without_an_id(message) else None
+        if problem is not None:
+            await _invalid(problem)(scope, receive, send)
             return
         match handshake_or_cancellation(message):
             case ("initialize", _):
@@ -82,14 +85,24 @@ class McpEndpoint:
         )
 
 
-def _no_id() -> JSONResponse:
-    """The SDK would take such a request for a notification, answer 202 and drop it."""
-    refusal = DorkError(
-        ErrorCode.VALIDATION_FAILED,
-        "A request must have an `id` that is a text or a whole number.",
-        hint="Only `notifications/…` come without an id, and they are not answered.",
-    )
-    error = {"code": _INVALID_REQUEST, "message": refusal.message, "data": refusal.body()}
+_NO_ID = DorkError(
+    ErrorCode.VALIDATION_FAILED,
+    "A request must have an `id` that is a text or a whole number.",
+    hint="Only `notifications/…` come without an id, and they are not answered.",
+)
+_NOT_JSON = DorkError(
+    ErrorCode.VALIDATION_FAILED,
+    "A message must say that it is JSON.",
+    hint="Send the header `Content-Type: application/json`.",
+)
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip() == "application/json"
+
+
+def _invalid(problem: DorkError) -> JSONResponse:
+    error = {"code": _INVALID_REQUEST, "message": problem.message, "data": problem.body()}
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=400)
 
 

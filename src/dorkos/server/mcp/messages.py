@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 
+from dorkos.storable import unambiguous
+
 _HANDSHAKE = "initialize"
 _CANCELLATION = "notifications/cancelled"
 _NOTIFICATIONS = "notifications/"
 
 
 def message_in(body: bytes) -> object:
-    """The message; None for what is no JSON, which the SDK refuses in its own words."""
+    """The message; None for what is no JSON, which the SDK refuses in its own words.
+
+    Raises `invalid_json` for an object with a key twice: the SDK would take one of the two, unsaid.
+    """
     try:
-        return json.loads(body)
+        return json.loads(body, object_pairs_hook=unambiguous)
     except (ValueError, RecursionError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.server.exposure import check_exposure, is_loopback
+from dorkos.exposure import check_exposure, is_loopback
 from dorkos.setting_groups.server import ServerSettings
 
 
