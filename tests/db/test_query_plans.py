@@ -26,8 +26,8 @@ from dorkos.identity.tokens import caller_of
 from dorkos.ids import new_id
 from dorkos.mesh import store as agent_store
 from dorkos.mesh.hosts import Hosts
-from dorkos.pulse import runs, schedules, slots
-from dorkos.relay import deadletters, endpoints, inbox, messages
+from dorkos.pulse import reading, runs, schedules, slots, timeline
+from dorkos.relay import deadletters, endpoints, expiry, inbox, messages
 from dorkos.relay.model import LetterFilter
 from dorkos.vocabulary import DeliveryStatus, RunState
 
@@ -90,6 +90,15 @@ CASES = {
         lambda c: slots.of_schedule(c, ID, limit=50, offset=0),
         "sqlite_autoindex_pulse_slots_2",
     ),
+    "what was missed": _index(
+        lambda c: c.execute(reading._missed_of([ID], since=NOW, until=NOW, now=NOW)).all(),
+        "ix_pulse_slots_schedule_id_through_at",
+        sorts=True,  # Those of several schedules.
+    ),
+    "marks of a timeline": _index(
+        lambda c: timeline.marks(c, ID, since=NOW, until=NOW, now=NOW),
+        "ix_pulse_slots_schedule_id_through_at",
+    ),
     "schedules due": _index(
         lambda c: slots.due(c, NOW, after=None, limit=500), "ix_pulse_schedules_next_due_at_id", sorts=True
     ),
@@ -114,6 +123,9 @@ CASES = {
         lambda c: deadletters.newest_first(c, LetterFilter(before=ID), limit=50), "relay_dead_letters"
     ),
     "one mailbox": Case(lambda c: endpoints.find(c, "a"), "sqlite_autoindex_relay_endpoints_2"),
+    "mailboxes that close by themselves": _index(
+        lambda c: expiry._over(c, NOW), "ix_relay_endpoints_expires_at"
+    ),
     "one agent": _key(lambda c: agent_store.agent_by_id(c, ID), "agents"),
     "an agent by its path": Case(
         lambda c: agent_store.agent_by_path(c, Path("/x"), Hosts("here", shared=True)),

@@ -169,7 +169,7 @@ def percentile(ordered: Sequence[int], share: int) -> int | None:
 def missed(
     connection: sa.Connection, *, since: datetime, until: datetime, now: datetime, limit: int
 ) -> list[Missed]:
-    """What should have run in the window and did not complete, newest first.
+    """What should have run in the window and did not complete, newest first; of a span its end counts.
 
     A run that is under way and not overdue is not missed. Spans that reach into the window count whole.
     """
@@ -184,7 +184,7 @@ def missed(
         rows = connection.execute(_missed_of(chunk, since=since, until=until, now=now).limit(limit))
         found += [_missed(row, names) for row in rows]
     found += _undecided(connection, since=since, until=min(until, now - _UNDECIDED), limit=limit)
-    return sorted(found, key=lambda one: (one.due_at, one.schedule_id), reverse=True)[:limit]
+    return sorted(found, key=lambda one: (one.through_at, one.schedule_id), reverse=True)[:limit]
 
 
 def _missed_of(
@@ -221,7 +221,7 @@ def _missed_of(
                 sa.and_(active, slots.expected_by < now),
             )
         )
-        .order_by(slots.due_at.desc(), slots.id.desc())
+        .order_by(slots.through_at.desc(), slots.id.desc())
     )
 
 

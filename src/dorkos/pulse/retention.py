@@ -142,7 +142,7 @@ def _old_slots(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list
     since = keep.since if oldest_kept is None else max(oldest_kept, keep.since)
     at_work = sa.select(_R.id).where(_R.slot_id == _L.id, _active()).exists()
     found = sa.select(_L.id).where(of_schedule, _L.through_at < since, ~at_work)
-    return list(connection.execute(found.order_by(_L.due_at).limit(_FOUND_MAX)).scalars())
+    return list(connection.execute(found.order_by(_L.through_at).limit(_FOUND_MAX)).scalars())
 
 
 def _old_runs(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list[str]:

@@ -57,7 +57,7 @@ def _anything(connection: sa.Connection, now: datetime) -> bool:
 
 def _over(connection: sa.Connection, now: datetime) -> list[str]:
     statement = sa.select(e.c.id).where(e.c.closed_at.is_(None), e.c.expires_at < now)
-    return list(connection.execute(statement.order_by(e.c.id).limit(_CLOSED_MAX)).scalars())
+    return list(connection.execute(statement.order_by(e.c.expires_at).limit(_CLOSED_MAX)).scalars())
 
 
 def _close(tx: Transaction, endpoint_ids: list[str]) -> None:

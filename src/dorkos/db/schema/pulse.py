@@ -124,6 +124,8 @@ pulse_slots = sa.Table(
     one_of("verdict", Verdict),
     one_of("reason", SlotReason),
     sa.CheckConstraint("count >= 1 AND (count = 1 OR verdict <> 'run')", name="count"),
+    # What reaches into a window: by the key alone, all that was ever due before its end would be looked at.
+    sa.Index(None, "schedule_id", "through_at"),
     sa.Index(
         None,
         "expected_by",

@@ -115,6 +115,13 @@ relay_endpoints = sa.Table(
     sa.Index(None, "hash"),
     sa.Index(None, "agent_id"),
     sa.Index(None, "adapter_id"),
+    # Those that will close by themselves, among all that did.
+    sa.Index(
+        None,
+        "expires_at",
+        sqlite_where=sa.text("closed_at IS NULL AND expires_at IS NOT NULL"),
+        postgresql_where=sa.text("closed_at IS NULL AND expires_at IS NOT NULL"),
+    ),
     sqlite_strict=True,
 )
 
