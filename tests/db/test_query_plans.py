@@ -141,8 +141,8 @@ CASES = {
 def _noted(connection: sa.Connection) -> Iterator[list[tuple[str, Any]]]:
     """Every statement that is run, also one that goes to the driver directly."""
     statements: list[tuple[str, Any]] = []
+    raw: Any = connection.connection.dbapi_connection
     if connection.dialect.name == "sqlite":
-        raw: Any = connection.connection.dbapi_connection
         raw.set_trace_callback(lambda text: statements.append((text, ())))
         try:
             yield statements
@@ -153,10 +153,18 @@ def _noted(connection: sa.Connection) -> Iterator[list[tuple[str, Any]]]:
     def note(_c: object, _k: object, text: str, values: Any, _x: object, many: bool) -> None:
         statements.append((text, values[0] if many else values))
 
+    execute = raw.execute
+
+    def directly(text: str, values: Any = None) -> object:
+        statements.append((text, values))
+        return execute(text, values)
+
     sa.event.listen(connection, "before_cursor_execute", note)
+    raw.execute = directly
     try:
         yield statements
     finally:
+        del raw.execute
         sa.event.remove(connection, "before_cursor_execute", note)
 
 
