@@ -130,7 +130,7 @@ async def test_a_refusal_before_anything_is_changed_runs_nobody_again(db: Databa
     "alter",
     [
         lambda tx: tx.run(ALTER, {"of_key": "k", "to": "new"}),
-        lambda tx: tx.execute(sa.update(system_state).values(value="new")),
+        lambda tx: tx.execute(sa.update(system_state).where(system_state.c.key == "k").values(value="new")),
         lambda tx: tx.execute(sa.text("UPDATE system_state SET value = 'new' WHERE key = 'k'")),
     ],
     ids=["run", "execute", "text"],
