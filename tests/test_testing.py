@@ -1,0 +1,31 @@
+"""Where the databases of tests are."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dorkos import testing
+
+
+@pytest.mark.parametrize(("free", "taken"), [(2 * 1024**3, True), (2 * 1024**3 - 1, False)])
+def test_memory_is_used_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, taken: bool
+) -> None:
+    """A container's few megabytes would be full in the middle of a run."""
+    monkeypatch.setattr(testing, "_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert testing.folder_in_memory() == (tmp_path if taken else None)
+
+
+def test_without_a_folder_in_memory_the_usual_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a system that has none, a database is made where temporary files are."""
+    monkeypatch.setattr(testing, "_MEMORY", tmp_path / "none")
+    assert testing.folder_in_memory() is None
+    with testing._sqlite_copy() as path:
+        assert path.stat().st_size
