@@ -98,15 +98,26 @@ async def test_a_denial_can_be_lifted_by_the_path_shown_whatever_became_of_it(fl
     assert await denied(fleet) == []
 
 
-@pytest.mark.parametrize("path", ["{root}/other", "{root}/a/below", "{root}", "relative", "", "/", "%zz"])
-async def test_what_is_not_denied_cannot_be_lifted(fleet: Fleet, path: str) -> None:
-    """A denial is lifted where it was made, and the refusal changes nothing."""
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("{root}/other", ErrorCode.DENIAL_NOT_FOUND),
+        ("{root}/a/below", ErrorCode.DENIAL_NOT_FOUND),
+        ("{root}", ErrorCode.DENIAL_NOT_FOUND),
+        ("relative", ErrorCode.OUTSIDE_BOUNDARY),
+        ("", ErrorCode.OUTSIDE_BOUNDARY),
+        ("/", ErrorCode.OUTSIDE_BOUNDARY),
+        ("%zz", ErrorCode.OUTSIDE_BOUNDARY),
+    ],
+)
+async def test_what_is_not_denied_cannot_be_lifted(fleet: Fleet, path: str, code: ErrorCode) -> None:
+    """A denial is lifted where it was made, and the refusal changes nothing. Outside, nothing is told."""
     await fleet.deny(fleet.root / "a")
 
     with pytest.raises(DorkError) as refusal:
         await allow(fleet, path.format(root=fleet.root))
 
-    assert refusal.value.code is ErrorCode.DENIAL_NOT_FOUND
+    assert refusal.value.code is code
     assert await denied(fleet) == ["a"]
 
 

@@ -63,6 +63,13 @@ ENVELOPE = {
     "createdAt": iso,
     "payload": Any,
 }
+SIGNAL = {
+    "type": "backpressure",
+    "state": {"warning", "critical"},
+    "endpointSubject": str,
+    "timestamp": iso,
+    "data": {"pressure": (float, int), "currentSize": int},
+}
 _DELIVERY_STATUS = {"pending", "delivered", "failed"}
 _ROW = {"id": ulid, "subject": str, "status": _DELIVERY_STATUS, "createdAt": iso, "expiresAt": (iso, None)}
 MESSAGE = {**_ROW, **ENVELOPE}

@@ -39,9 +39,8 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "workspace.session": {"id": "0b9a3c1e-7d52-4f0e-9a57-2f1c3d4e5f60"},
     "workspace.messages": {"id": "0b9a3c1e-7d52-4f0e-9a57-2f1c3d4e5f60"},
 }
-# What only compares the text with what is stored: a denial from before the boundary was drawn can be lifted.
-# Who asks for many folders at once is told of each: nobody is there.
-_ONLY_COMPARED = {"mesh.allow": "denial_not_found", "mesh.resolve": "nobody"}
+# Who asks for many folders at once is told of each, as by DorkOS for Node: outside, nobody is there.
+_TOLD_OF_EACH = {"mesh.resolve": "nobody"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Argument:
     @property
     def code(self) -> str:
         """What a path that leads out is refused with."""
-        return _ONLY_COMPARED.get(self.operation.name, "outside_boundary")
+        return _TOLD_OF_EACH.get(self.operation.name, "outside_boundary")
 
     def given(self, path: str, kept: dict[str, str]) -> dict[str, Any]:
         """The arguments of a request with this path."""

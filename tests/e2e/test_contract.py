@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from dorkos.workspace.transcripts import project_folder
 from tests.e2e.contract import Row, deviations, filled, iso
 from tests.e2e.contract_rest import REST
-from tests.e2e.contract_shapes import ENVELOPE
+from tests.e2e.contract_shapes import ENVELOPE, SIGNAL
 from tests.e2e.contract_tools import TOOLS
 from tests.server_process import ServerProcess
 
@@ -39,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (root / "plain").mkdir()
     claude = root / "claude"
     environment = {"CLAUDE_CONFIG_DIR": str(claude), "HOME": str(root)}
+    environment["DORKOS_PRESSURE_WARNING_AT"] = "0.002"  # At the second of a thousand messages.
     with ServerProcess(root / "home", boundary=root, environment=environment) as server:
         yield server
 
@@ -106,7 +107,8 @@ async def test_every_tool_of_the_lineage_takes_and_answers_what_it_did(
 
 
 def test_the_stream_of_messages_frames_them_as_clients_read_them(server: ServerProcess) -> None:
-    """The greeting first, each frame whole, the envelope under its own event with an id."""
+    """The greeting first, each frame whole, the envelope under its own event with an id; a warning when the
+    mailbox fills up. Signals of other kinds had no sender, so that there is no `relay_signal`."""
     address, eve = "/api/relay/stream?subject=relay.human.*", "relay.human.eve"
     with server.client() as client, server.client() as sender, client.stream("GET", address) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -119,6 +121,11 @@ def test_the_stream_of_messages_frames_them_as_clients_read_them(server: ServerP
         sent = sender.post("/api/relay/messages", json={"subject": eve, "payload": "é\n"}).json()
         assert sent["deliveredTo"] == 1
         message = next(pieces)
+        sender.post("/api/relay/messages", json={"subject": eve, "payload": 2})
+        more = {one["event"]: one for one in (next(pieces), next(pieces))}
+    assert not deviations(more["relay_backpressure"]["data"], SIGNAL)
+    assert more["relay_backpressure"]["data"]["endpointSubject"] == eve
+    assert more["relay_message"]["data"]["payload"] == 2
     assert (message["event"], message["data"]["payload"]) == ("relay_message", "é\n")
     assert message["id"]
     assert not deviations(message["data"], ENVELOPE)

@@ -40,7 +40,7 @@ class DenialList:
         self._boundary = boundary
         self._mailboxes = mailboxes
         self._disk = Patience[Path]()
-        self._names = Patience[tuple[str, ...]]()
+        self._names = Patience[tuple[tuple[str, ...], DorkError | None]]()
 
     async def deny(
         self, path: str, *, reason: str | None, denier: str, actor: str, strategy: str = "manual"
@@ -73,19 +73,19 @@ class DenialList:
         return await self._database.write(change)
 
     async def clear(self, path: str, *, actor: str) -> None:
-        """Lift the denial of exactly this path. Raises `denial_not_found`.
+        """Lift the denial of exactly this path. Raises `outside_boundary` and `denial_not_found`.
 
-        The path as the list shows it always works, whatever became of the folder since; else its real
-        path counts.
+        The path as the list shows it always works, whatever became of the folder and of the boundary since;
+        else its real path counts, which has to be allowed.
         """
         check_storable(path)
-        paths = await self._lifted_names(path)
+        paths, refusal = await self._lifted_names(path)
 
         def change(tx: Transaction) -> None:
             take(tx, Turn.AGENTS_TAKE_PLACES)
             lifted = next((denial for name in paths if (denial := _delete(tx, name))), None)
             if lifted is None:
-                raise DorkError(
+                raise refusal or DorkError(
                     ErrorCode.DENIAL_NOT_FOUND,
                     f"{path} is not denied.",
                     hint="The list of denied paths shows where each denial was made; lift it there.",
@@ -126,20 +126,20 @@ class DenialList:
             actor=actor,
         )
 
-    async def _lifted_names(self, path: str) -> tuple[str, ...]:
+    async def _lifted_names(self, path: str) -> tuple[tuple[str, ...], DorkError | None]:
         try:
             return await self._names.wait_for(path, partial(self._names_of, path))
         except NoAnswerError:
-            return (_shown(path),)  # As the list shows it, whatever its disk does.
+            return (_shown(path),), None  # As the list shows it, whatever its disk does.
 
-    def _names_of(self, path: str) -> tuple[str, ...]:
-        """The names under which `path` may be denied. The text itself needs no confinement: it is only
-        compared with what is stored, and a folder may have been replaced by a link out of the boundary."""
+    def _names_of(self, path: str) -> tuple[tuple[str, ...], DorkError | None]:
+        """The names under which `path` may be denied, and why it is not allowed, if so. What the list shows
+        can be lifted nevertheless: a folder may have been replaced by a link out of the boundary."""
         shown = _shown(path)
         try:
-            return shown, str(self._boundary.confine(path))
-        except DorkError:
-            return (shown,)
+            return (shown, str(self._boundary.confine(path))), None
+        except DorkError as refusal:
+            return (shown,), refusal
 
 
 def _shown(path: str) -> str:

@@ -82,8 +82,8 @@ OTHER_PATHS: dict[str, Any] = {
     ),
     "/api/relay/stream": _get(
         "relay.stream",
-        "Messages as they are published: first `relay_connected`, then `relay_message` with each envelope. "
-        "Watching consumes nothing",
+        "Messages as they are published: first `relay_connected`, then `relay_message` with each envelope, "
+        "and `relay_backpressure` when a mailbox fills up. Watching consumes nothing",
         {"200": _answer("Messages.", _STREAM, _EVENT_STREAM)},
         _parameter("subject", "query", "Only those sent to subjects of this pattern; `>` means all."),
         *_PLACE,

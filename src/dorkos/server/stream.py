@@ -33,6 +33,9 @@ _SHARED = 200
 _REST_S, _REST_MAX_S = 0.002, 1.0
 _PIECE_BYTES = 64 * 1024
 
+_PRESSURE = "relay.endpoint.pressure"
+_WATCHED = frozenset({"relay.message.published", _PRESSURE})
+
 # Makes the frame of an event, under the id it is given; None leaves the event out.
 Render = Callable[[Event, str], Awaitable[bytes | None]]
 
@@ -144,7 +147,8 @@ def events_endpoint(source: Source) -> Endpoint:
 def messages_endpoint(
     source: Source, message: Operation[Any, Any, Any], relay: object, clock: Clock
 ) -> Endpoint:
-    """What answers `GET /api/relay/stream`: messages whose subject matches a pattern. Nothing is consumed.
+    """What answers `GET /api/relay/stream`: messages whose subject matches a pattern, and the warnings of
+    mailboxes that fill up. Nothing is consumed.
 
     `message` is the operation that shows one message of `relay`, the same to everybody who may watch. It is
     read once for all of them.
@@ -152,6 +156,8 @@ def messages_endpoint(
     frames = SharedFrames()
 
     async def render(event: Event, event_id: str) -> bytes | None:
+        if event.kind == _PRESSURE:
+            return frame("relay_backpressure", _signal(event), frame_id=event_id)
         try:
             found = await message.handler(relay, OPERATOR, message.input(id=event.entity_id))
         except DorkError as refusal:
@@ -169,7 +175,7 @@ def messages_endpoint(
 
         async def selected(event: Event, event_id: str) -> bytes | None:
             subject = event.data.get("subject")
-            if event.kind != "relay.message.published" or not isinstance(subject, str):
+            if event.kind not in _WATCHED or not isinstance(subject, str):
                 return None
             if not matches(subject, pattern):
                 return None
@@ -182,6 +188,17 @@ def messages_endpoint(
         return _stream(request, source, Watch(source, start, opening, selected))
 
     return answer
+
+
+def _signal(event: Event) -> dict[str, object]:
+    """A warning in the words of the lineage, where it was a signal: told, and never stored."""
+    return {
+        "type": "backpressure",
+        "state": event.data["state"],
+        "endpointSubject": event.data["subject"],
+        "timestamp": iso(event.at),
+        "data": {"pressure": event.data["pressure"], "currentSize": event.data["pendingCount"]},
+    }
 
 
 def wire(event: Event) -> dict[str, object]:

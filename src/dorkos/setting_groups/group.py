@@ -39,6 +39,6 @@ class Group(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         """Python takes true for 1, which nobody means who writes `port = true`."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is int:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
             raise ValueError("Input should be a number")
         return value
