@@ -76,10 +76,14 @@ def _arguments() -> argparse.Namespace:
 def _print_contests(figures: Iterable[Figure]) -> None:
     for work, found in groupby(figures, key=lambda figure: figure.work):
         contestants = list(found)
-        print(f"\n{work}, per second: median of {len(contestants[0].rates)} (least to most), to the first")
+        there = [figure for figure in contestants if figure.missing is None]
+        print(f"\n{work}, per second: median of {len(there[0].rates)} (least to most), to the first")
         for figure in contestants:
+            if figure.missing is not None:
+                print(f"  {figure.name:<24} {figure.missing}")
+                continue
             spread = f"({min(figure.rates):,.0f} to {max(figure.rates):,.0f})"
-            share = figure.middle / contestants[0].middle
+            share = figure.middle / there[0].middle
             print(f"  {figure.name:<24} {figure.middle:>9,.0f} {spread:>22} {share:>7.2f}  {figure.promise}")
 
 

@@ -18,25 +18,33 @@ AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one contestant did in each round, per second; the first round, a warm-up, is left out."""
+    """What one contestant did in each round, per second; the first round, a warm-up, is left out.
+
+    One that is `missing` did nothing, and says why.
+    """
 
     work: str
     name: str
     promise: str
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = ()
+    missing: str | None = None
 
     @property
     def middle(self) -> float:
-        """The median of the rounds."""
+        """The median of the rounds. Only of one that took part."""
         return median(self.rates)
 
     def document(self) -> dict[str, object]:
         """What the JSON report holds of it."""
-        return {
+        known: dict[str, object] = {
             "work": self.work,
             "name": self.name,
             "promise": self.promise,
             "unit": "1/s",
+        }
+        if self.missing is not None:
+            return known | {"missing": self.missing}
+        return known | {
             "median": round(self.middle, 1),
             "least": round(min(self.rates), 1),
             "most": round(max(self.rates), 1),
@@ -87,29 +95,45 @@ class Work:
 async def hold(
     contestants: Sequence[Contestant], works: Callable[[], Sequence[Work]], *, rounds: int
 ) -> list[Figure]:
-    """All works, `rounds` times each after a warm-up, the contestants in turn within each round."""
+    """All works, `rounds` times each after a warm-up, the contestants in turn within each round.
+
+    One whose package or program is not installed is named as missing; the others go on.
+    """
+    missing: dict[str, str] = {}
     with TemporaryDirectory(prefix="dorkos-bench-") as folder:
         async with AsyncExitStack() as stack:
             for number, contestant in enumerate(contestants):
                 place = Path(folder) / str(number)
                 place.mkdir()
-                stack.push_async_callback(contestant.close)
-                await contestant.open(place)
+                try:
+                    await contestant.open(place)
+                except (ModuleNotFoundError, FileNotFoundError) as fault:
+                    # Each asks for its package or program before it makes anything that has to be closed.
+                    missing[contestant.name] = f"not installed: {fault}"
+                else:
+                    stack.push_async_callback(contestant.close)
             promises = {contestant.name: contestant.promise for contestant in contestants}
-            return [figure for work in works() for figure in await _rounds(work, promises, rounds)]
+            return [figure for work in works() for figure in await _rounds(work, promises, missing, rounds)]
 
 
-async def _rounds(work: Work, promises: Mapping[str, str], rounds: int) -> list[Figure]:
+async def _rounds(
+    work: Work, promises: Mapping[str, str], missing: Mapping[str, str], rounds: int
+) -> list[Figure]:
     rates: dict[str, list[float]] = {name: [] for name in work.doers}
     for _ in range(rounds + 1):
         for name, doer in work.doers.items():
+            if name in missing:
+                continue
             await doer.ready()
             begun = time.perf_counter()
             done = doer.do(doer.count)
             if asyncio.iscoroutine(done):
                 await done
             rates[name].append(doer.count / (time.perf_counter() - begun))
-    return [Figure(work.name, name, promises[name], tuple(found[1:])) for name, found in rates.items()]
+    return [
+        Figure(work.name, name, promises[name], tuple(found[1:]), missing.get(name))
+        for name, found in rates.items()
+    ]
 
 
 async def spread(count: int, one: Callable[[], object]) -> None:
