@@ -103,6 +103,11 @@ def _talk(api: httpx.Client, agents: dict[str, Any], ids: dict[str, str]) -> Non
         "description": "people",
     }
     _answer(api.post("/api/relay/rules", json=rule))
+    drop = {"id": "drop", "type": "maildir"}
+    _answer(api.post("/api/relay/adapters", json=drop))
+    inbound = {"subject": "relay.human.kim", "secret": "made-up-for-a-picture"}
+    ci = {"id": "ci", "type": "webhook", "config": {"inbound": inbound}}
+    _answer(api.post("/api/relay/adapters", json=ci))
     _answer(api.post("/api/mesh/deny", json={"path": str(agents["scout"]["projectPath"]) + "-old"}))
 
 

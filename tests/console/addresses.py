@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 EMPTY = (
     *("/", "/pulse", "/pulse/new", "/pulse/runs", "/pulse/missed", "/inbox", "/mesh", "/mesh/discover"),
-    *("/mesh/denied", "/mesh/topology", "/relay", "/relay/mailboxes", "/relay/dead", "/relay/adapters"),
+    *(
+        "/mesh/denied",
+        "/mesh/topology",
+        "/relay",
+        "/relay/mailboxes",
+        "/relay/dead",
+        "/relay/adapters",
+        "/relay/new-adapter",
+    ),
     *("/relay/rules", "/relay/send", "/database", "/sessions", "/search", "/search?q=nothing"),
 )
 
@@ -37,6 +45,9 @@ def pages(ids: Mapping[str, str]) -> dict[str, str]:
         "dead-letters": "/relay/dead",
         "trace": f"/relay/chains/{ids['chain']}",
         "adapters": "/relay/adapters",
+        "adapter": "/relay/adapters/ci",
+        "edit-adapter": "/relay/adapters/ci/edit",
+        "new-adapter": "/relay/new-adapter",
         "rules": "/relay/rules",
         "compose": "/relay/send",
         "database": "/database",

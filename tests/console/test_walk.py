@@ -74,6 +74,7 @@ def test_a_run_is_watched_and_cancelled(window: Window) -> None:
 def test_a_proposal_is_judged_and_approved(window: Window, console: Console) -> None:
     """With its exact prompt and its reason; afterwards it fires by itself."""
     page = window.go("/inbox")
+    expect(page.locator("#waits")).to_contain_text("reviewer: Branches come in")
     page.get_by_role("link", name="Review before the merge window").click()
     expect(page.locator("pre[aria-label=Prompt]")).to_contain_text("Say which should wait, and why.")
     expect(page.get_by_text("Branches come in after the last review")).to_be_visible()
@@ -187,6 +188,75 @@ def test_agents_are_discovered_and_registered(
     expect(page.get_by_text(re.compile("^dork_"))).to_be_visible()
 
 
+def test_an_adapter_is_added_refused_in_place_tried_switched_and_removed(
+    window: Window, console: Console
+) -> None:
+    """What the API refuses is said beside the field; a secret is never shown and stays as it was; switching
+    off can be undone; what was tried is not tried again by loading the page anew."""
+    page = window.go("/relay/adapters")
+    page.get_by_role("link", name="New adapter").click()
+    page.get_by_label("Id", exact=True).fill("hook")
+    page.get_by_label("Messages go to", exact=True).fill("relay.human.kim")
+    page.get_by_label("Secret that senders sign with").fill("short")
+    page.get_by_role("button", name="Add the adapter").click()
+    expect(page.locator("[id='w-inbound.secret']")).to_have_text("a secret has at least 16 characters")
+    expect(page.get_by_label("Id", exact=True)).to_have_value("hook")
+    window.faults.clear()  # The browser reports the status of the page as an error.
+    page.get_by_label("Secret that senders sign with").fill("long-enough-to-hold")
+    page.get_by_role("button", name="Add the adapter").click()
+    expect(page.get_by_text("The adapter was added.")).to_be_visible()
+    expect(page.locator("#figures .state")).to_have_text("connected")
+
+    page.get_by_role("link", name="Edit").click()
+    expect(page.get_by_label("Secret that senders sign with")).to_have_value("(stored)")
+    page.get_by_label("URL").fill("http://127.0.0.1:9/away")
+    page.get_by_label("Secret to sign with").fill("env:NO_SUCH_SECRET")
+    page.get_by_label("Headers").fill("X-Team: workshop")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#facts")).to_contain_text("X-Team: workshop")
+    assert "long-enough" not in page.content()
+    page.get_by_role("button", name="Test it").click()
+    expect(page.get_by_text("The test failed.")).to_be_visible()
+    assert page.url.endswith("/relay/adapters/hook")
+    page.reload()
+    expect(page.get_by_text("The test failed.")).to_have_count(0)
+
+    page.get_by_role("button", name="Switch off").click()
+    page.get_by_role("button", name="Switch it on again").click()
+    expect(page.get_by_text("The adapter was switched on.")).to_be_visible()
+    with console.server.client() as api:
+        config = api.get("/api/relay/adapters/hook").json()["config"]
+    assert (config["enabled"], config["config"]["outbound"]["headers"]) == (True, {"X-Team": "workshop"})
+    page.get_by_text("Remove…").click()
+    page.get_by_role("button", name="Remove it").click()
+    expect(page.get_by_text("The adapter was removed")).to_be_visible()
+    expect(page.get_by_role("link", name="hook", exact=True)).to_have_count(0)
+
+
+def test_a_rule_and_a_denial_are_taken_back(window: Window, console: Console) -> None:
+    """By the button beside what is said; a rule that was removed comes back as it was."""
+    page = window.go("/relay/rules")
+    add = page.locator("form", has=page.get_by_role("button", name="Add the rule"))
+    add.get_by_label("From").fill("relay.agent.one.*")
+    add.get_by_label("To").fill("relay.agent.two.*")
+    add.get_by_label("What it is for").fill("a & b = c")
+    add.get_by_role("button").click()
+    page.locator("#rules tr", has_text="relay.agent.one.*").get_by_text("Remove…").click()
+    page.get_by_role("button", name="Remove it", exact=True).click()
+    page.get_by_role("button", name="Put it back").click()
+    expect(page.locator("#rules tr", has_text="relay.agent.one.*")).to_contain_text("a & b = c")
+    page.get_by_role("button", name="Remove it again").click()
+    expect(page.locator("#rules")).not_to_contain_text("relay.agent.one.*")
+
+    kept_out = Path(console.server.home).parent / "projects" / "kept out"
+    window.go("/mesh/denied").get_by_label("Path", exact=True).fill(str(kept_out))
+    page.get_by_role("button", name="Deny it").click()
+    page.get_by_role("button", name="Lift it again").click()
+    expect(page.get_by_role("button", name="Keep it out again")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("The denial was lifted")).to_have_count(0)  # It was said.
+
+
 def test_the_topology_is_drawn(window: Window) -> None:
     """With every agent, and a table that says the same."""
     page = window.go("/mesh/topology")
@@ -239,6 +309,6 @@ def test_a_reader_without_scripts_sees_what_there_is(console: Console) -> None:
     page.get_by_role("link", name="Watch upstream").click()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("The schedule is paused")).to_be_visible()
-    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Resume it").click()  # The way back, beside what was said.
     expect(page.get_by_text("The schedule fires again")).to_be_visible()
     context.close()

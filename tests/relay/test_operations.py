@@ -216,6 +216,8 @@ async def test_mailboxes_are_a_bare_array(office: PostOffice) -> None:
         "consumer": "claim",
         "pendingCount": 0,
         "pendingBytes": 0,
+        "maxPending": 2,
+        "maxPendingBytes": 64 * 1024 * 1024,
         "pressure": 0.0,
         "breaker": "closed",
         "registeredAt": "2026-03-01T09:00:00.000Z",

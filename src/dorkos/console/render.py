@@ -57,6 +57,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals.update(static=static_url, count=words.count)
+    environment.globals.update(static=static_url, count=words.count, number=words.grouped, share=words.share)
     environment.filters.update(words.FILTERS)
     return environment

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -14,9 +15,20 @@ from dorkos import __version__
 from dorkos.console import login
 from dorkos.console.desk import Desk
 from dorkos.console.forms import read_form
-from dorkos.console.notices import NOTICES
+from dorkos.console.names import names_in
+from dorkos.console.notices import NOTICES, undo
 from dorkos.console.render import html
-from dorkos.console.routes import database, inbox, mesh, overview, pulse, relay, schedule_form, search
+from dorkos.console.routes import (
+    adapters,
+    database,
+    inbox,
+    mesh,
+    overview,
+    pulse,
+    relay,
+    schedule_form,
+    search,
+)
 from dorkos.console.static_files import static_endpoint
 from dorkos.console.times import Times
 from dorkos.console.visit import Fragment, GoTo, Page, Shown, Visit
@@ -46,6 +58,7 @@ _GROUPS = (
     inbox.ROUTES,
     mesh.ROUTES,
     relay.ROUTES,
+    adapters.ROUTES,
     database.ROUTES,
     search.ROUTES,
 )
@@ -93,20 +106,32 @@ async def respond(visit: Visit, shown: Shown) -> Response:
 
 async def _frame(visit: Visit, page: Page) -> dict[str, object]:
     """What stands on every page around its own part."""
-    waiting = await visit.ask("pulse.approvals.list", status=ApprovalStatus.PENDING.value, limit=100)
+    waiting, fleet, names = await asyncio.gather(
+        visit.ask("pulse.approvals.list", status=ApprovalStatus.PENDING.value, limit=100),
+        visit.ask("fleet.show"),
+        names_in(visit, page.view),
+    )
     return {
-        "title": page.title,
+        "title": _named(page.title, names),
+        "called": names,
         "times": visit.times,
         "cursor": visit.cursor,
-        "here": visit.here,
+        "address": page.address if visit.request.method == "POST" else "",
         "section": visit.request.scope["path"].split("/")[1],
-        "fleet": await visit.ask("fleet.show"),
+        "fleet": fleet,
         "inbox_count": len(waiting),
         "form_secret": visit.form_secret,
         "notice": NOTICES.get(visit.query.get("done", "")),
+        "undo": undo(visit.query.get("done", ""), visit.query.get("of", "")),
         "traces": visit.desk.knows("relay.chain"),
         "version": __version__,
     }
+
+
+def _named(title: str, names: Mapping[str, str]) -> str:
+    for address, name in names.items():
+        title = title.replace(address, name)
+    return title
 
 
 def _zone_of(request: Request) -> str | None:

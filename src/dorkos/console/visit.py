@@ -43,12 +43,6 @@ class Visit:
         return await self.desk.ask(self.caller, name, given)
 
     @property
-    def here(self) -> str:
-        """The address of this page with its query, as it is to be loaded again."""
-        path: str = self.request.scope["path"]
-        return f"{path}?{urlencode(self.query)}" if self.query else path
-
-    @property
     def form_secret(self) -> str:
         """What the forms of this page carry; empty for a program that shows a token."""
         session = self.request.state.session
@@ -57,13 +51,18 @@ class Visit:
 
 @dataclass(frozen=True)
 class Page:
-    """A template and what it shows. `topics` are those of the events after which it is loaded anew."""
+    """A template and what it shows. `topics` are those of the events after which it is loaded anew.
+
+    `address` is where a page that answers a form is to be found afterwards: loaded anew it is asked for
+    there, so that nothing is sent twice.
+    """
 
     template: str
     title: str
     view: Mapping[str, Any]
     topics: str = ""
     status: int = 200
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,21 @@ class Fragment:
 
 @dataclass(frozen=True)
 class GoTo:
-    """After a change: the page to show next, and a notice (a word of `notices`) to show on it."""
+    """After a change: the page to show next, and a notice (a word of `notices`) to show on it.
+
+    `of` is what the change was made to, if it can be undone.
+    """
 
     path: str
     notice: str = ""
+    of: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         """The address with the notice in its query."""
-        query = {**({"done": self.notice} if self.notice else {}), **self.more}
+        said = {"done": self.notice, "of": self.of}
+        query = {**{name: value for name, value in said.items() if value}, **self.more}
         return f"{self.path}?{urlencode(query)}" if query else self.path
 
 

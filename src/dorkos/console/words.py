@@ -93,7 +93,17 @@ def duration(milliseconds: float | None) -> str:
 
 def count(number: int, one: str, several: str | None = None) -> str:
     """`1 run`, `2 runs`, `12 345 runs`; `several` is the plural if that is not the same with an s."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}".replace(",", "\u202f")
+    return f"{grouped(number)} {one if number == 1 else several or one + 's'}"
+
+
+def grouped(number: int) -> str:
+    """`12 345`."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def share(part: float) -> str:
+    """`42 %`; what is not nothing and less than one is shown as such."""
+    return "< 1\u202f%" if 0 < part < 0.01 else f"{int(part * 100)}\u202f%"
 
 
 def byte_size(size: int | None) -> str:

@@ -110,6 +110,10 @@ def endpoint(value: Endpoint, circuit: Breaker, settings: RelaySettings) -> wire
         consumer=value.consumer,
         pending_count=value.pending_count,
         pending_bytes=value.pending_bytes,
+        max_pending=settings.max_mailbox_size if value.max_pending is None else value.max_pending,
+        max_pending_bytes=(
+            settings.max_mailbox_bytes if value.max_pending_bytes is None else value.max_pending_bytes
+        ),
         pressure=pressure(value, settings),
         breaker=circuit.state,
         probe_at=wire.instant(circuit.probe_at),

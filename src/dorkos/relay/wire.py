@@ -230,7 +230,8 @@ class EndpointsInput(Wire):
 class EndpointView(Wire):
     """A mailbox. `consumer` says who takes from it: whoever claims, runs of its agent, or an adapter.
 
-    `pressure` is how full it is, 0 to 1. While the `breaker` is not closed, it takes nothing but one message
+    `maxPending` and `maxPendingBytes` are its limits, its own or the settings'; `pressure` is how full it is
+    by the nearer of them, 0 to 1. While the `breaker` is not closed, it takes nothing but one message
     on probation, from `probeAt` on.
     """
 
@@ -242,6 +243,8 @@ class EndpointView(Wire):
     consumer: EndpointConsumer
     pending_count: int
     pending_bytes: int
+    max_pending: int
+    max_pending_bytes: int
     pressure: float
     breaker: BreakerState
     probe_at: str | None = left_out()

@@ -20,7 +20,7 @@ async def back_up(visit: Visit) -> Shown:
         made = await visit.ask("db.backup")
     except DorkError as refusal:
         return await _page(visit, refusal=refusal)
-    return GoTo("/database", "backup", {"file": made["file"].rpartition("/")[2]})
+    return GoTo("/database", "backup", more={"file": made["file"].rpartition("/")[2]})
 
 
 async def verify(visit: Visit) -> Shown:
@@ -54,7 +54,7 @@ async def _page(visit: Visit, *, refusal: DorkError | None = None, verified: obj
         "made": visit.query.get("file", ""),
     }
     code = 200 if refusal is None else refusal.http_status
-    return Page("database.html", "Database", view, topics="system", status=code)
+    return Page("database.html", "Database", view, topics="system", status=code, address="/database")
 
 
 ROUTES = (

@@ -56,10 +56,10 @@ async def reject(visit: Visit) -> Shown:
 async def _answer(visit: Visit, verb: str, **given: str) -> Shown:
     words = visit.form.get("answer", "").strip() or None
     try:
-        await visit.ask(f"pulse.approvals.{verb}", id=visit.path["id"], answer=words, **given)
+        done = await visit.ask(f"pulse.approvals.{verb}", id=visit.path["id"], answer=words, **given)
     except DorkError as refusal:
         return await _page(visit, refusal)
-    return GoTo("/inbox", "approved" if verb == "approve" else "rejected")
+    return GoTo("/inbox", "approved" if verb == "approve" else "rejected", done["scheduleId"])
 
 
 async def _page(visit: Visit, refusal: DorkError | None = None) -> Page:
@@ -76,7 +76,14 @@ async def _page(visit: Visit, refusal: DorkError | None = None) -> Page:
         "refused": None if refusal is None else Refused.of(refusal),
     }
     status = 200 if refusal is None else refusal.http_status
-    return Page("inbox/approval.html", f"Approve {found['content'].get('name', '')}", view, "pulse", status)
+    return Page(
+        "inbox/approval.html",
+        f"Approve {found['content'].get('name', '')}",
+        view,
+        "pulse",
+        status,
+        f"/inbox/{found['id']}",
+    )
 
 
 def _shown(content: dict[str, Any]) -> dict[str, str]:

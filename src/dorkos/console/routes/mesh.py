@@ -88,17 +88,23 @@ async def register(visit: Visit) -> Shown:
         )
     except DorkError as refusal:
         return _discovery(visit, None, refusal)
-    return Page("mesh/registered.html", f"{made['name']} is registered", {"agent": made})
+    return Page(
+        "mesh/registered.html",
+        f"{made['name']} is registered",
+        {"agent": made},
+        address=f"/mesh/agents/{made['id']}",
+    )
 
 
 async def deny(visit: Visit) -> Shown:
     """Keep a path out."""
     reason = visit.form.get("reason", "").strip() or None
+    path = visit.form.get("path", "").strip()
     try:
-        await visit.ask("mesh.deny", path=visit.form.get("path", "").strip(), reason=reason)
+        await visit.ask("mesh.deny", path=path, reason=reason)
     except DorkError as refusal:
         return await _denials(visit, refusal)
-    return GoTo("/mesh/denied", "denied")
+    return GoTo("/mesh/denied", "denied", path)
 
 
 async def denials(visit: Visit) -> Shown:
@@ -108,8 +114,9 @@ async def denials(visit: Visit) -> Shown:
 
 async def allow(visit: Visit) -> Shown:
     """Lift a denial."""
-    await visit.ask("mesh.allow", path=visit.form.get("path", ""))
-    return GoTo("/mesh/denied", "allowed")
+    path = visit.form.get("path", "")
+    await visit.ask("mesh.allow", path=path)
+    return GoTo("/mesh/denied", "allowed", path)
 
 
 async def topology(visit: Visit) -> Shown:
@@ -137,7 +144,13 @@ async def _agent(
         "token": token,
         "refused": refused,
     }
-    return Page("mesh/agent.html", found["agent"]["name"], view, topics="mesh pulse relay")
+    return Page(
+        "mesh/agent.html",
+        found["agent"]["name"],
+        view,
+        "mesh pulse relay",
+        address=f"/mesh/agents/{found['agent']['id']}",
+    )
 
 
 async def _denials(visit: Visit, refusal: DorkError | None = None) -> Page:
@@ -160,7 +173,11 @@ def _discovery(visit: Visit, found: Any, refusal: DorkError | None = None) -> Pa
         "tab": "discover",
     }
     return Page(
-        "mesh/discover.html", "Discovery", view, status=200 if refusal is None else refusal.http_status
+        "mesh/discover.html",
+        "Discovery",
+        view,
+        status=200 if refusal is None else refusal.http_status,
+        address="/mesh/discover",
     )
 
 

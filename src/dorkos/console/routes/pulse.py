@@ -110,7 +110,7 @@ async def _run_page(visit: Visit, refusal: DorkError | None = None) -> Page:
     }
     title = f"Run of {schedule['name']}" if schedule else f"Run {found['id'][-6:]}"
     status = 200 if refusal is None else refusal.http_status
-    return Page("pulse/run.html", title, view, "pulse", status)
+    return Page("pulse/run.html", title, view, "pulse", status, f"/pulse/runs/{found['id']}")
 
 
 async def _asked(visit: Visit, run: dict[str, Any]) -> Any:
@@ -166,7 +166,7 @@ async def switch(visit: Visit) -> Shown:
     if is_on:
         change["enabled"] = True
     await visit.send("pulse.schedules.update", change)
-    return GoTo(f"/pulse/schedules/{schedule_id}", "resumed" if is_on else "paused")
+    return GoTo(f"/pulse/schedules/{schedule_id}", "resumed" if is_on else "paused", schedule_id)
 
 
 async def delete(visit: Visit) -> Shown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from dorkos.console.views.triggers import wrong
 from dorkos.console.views.waterfall import waterfall
@@ -14,6 +14,7 @@ from dorkos.errors import DorkError
 from dorkos.storable import parse_json
 
 _PAGE = 50
+_TAKERS = {"claim": "whoever claims", "run": "runs of its agent", "adapter": "an adapter"}
 
 
 async def messages(visit: Visit) -> Shown:
@@ -53,12 +54,11 @@ async def message(visit: Visit) -> Shown:
 async def mailboxes(visit: Visit) -> Shown:
     """All mailboxes with what waits in them."""
     found = await visit.ask("relay.endpoints")
-    found.sort(key=lambda box: (-box["pendingCount"], box["subject"]))
-    most = max((box["pendingCount"] for box in found), default=0)
+    found.sort(key=lambda box: (box["breaker"] == "closed", -box["pressure"], box["subject"]))
     return Page(
         "relay/mailboxes.html",
         "Mailboxes",
-        {"boxes": found, "most": most, "tab": "mailboxes"},
+        {"boxes": found, "takers": _TAKERS, "tab": "mailboxes"},
         topics="relay",
     )
 
@@ -74,6 +74,7 @@ async def mailbox(visit: Visit) -> Shown:
     view = {
         "subject": subject,
         "box": next((box for box in boxes if box["subject"] == subject), None),
+        "takers": _TAKERS,
         "messages": found["messages"],
         "status": status,
         "older": _older(f"/relay/mailboxes/{quote(subject, safe='')}", visit, found.get("nextCursor")),
@@ -94,7 +95,14 @@ async def open_mailbox(visit: Visit) -> Shown:
 async def close_mailbox(visit: Visit) -> Shown:
     """Close a mailbox; what waits in it stops."""
     await visit.ask("relay.close", subject=visit.path["subject"])
-    return GoTo("/relay/mailboxes", "closed")
+    return GoTo("/relay/mailboxes", "closed", visit.path["subject"])
+
+
+async def close_circuit(visit: Visit) -> Shown:
+    """Let a mailbox take messages again."""
+    subject = visit.path["subject"]
+    await visit.ask("relay.close_circuit", subject=subject)
+    return GoTo(f"/relay/mailboxes/{quote(subject, safe='')}", "circuit-closed")
 
 
 async def dead_letters(visit: Visit) -> Shown:
@@ -110,19 +118,6 @@ async def dead_letters(visit: Visit) -> Shown:
         "tab": "dead",
     }
     return Page("relay/dead.html", "Dead letters", view, topics="relay")
-
-
-async def adapters(visit: Visit) -> Shown:
-    """Connections to the outside, and how they are."""
-    found = await visit.ask("relay.adapters")
-    return Page("relay/adapters.html", "Adapters", {"adapters": found, "tab": "adapters"}, topics="relay")
-
-
-async def switch_adapter(visit: Visit) -> Shown:
-    """Switch an adapter on or off."""
-    verb = "enable" if visit.form.get("to") == "on" else "disable"
-    await visit.ask(f"relay.{verb}_adapter", id=visit.path["id"])
-    return GoTo("/relay/adapters", f"adapter-{verb}d")
 
 
 async def redrive(visit: Visit) -> Shown:
@@ -168,13 +163,18 @@ async def add_rule(visit: Visit) -> Shown:
         )
     except DorkError as refusal:
         return await _rules(visit, refusal)
-    return GoTo("/relay/rules", "rule-contradicts" if added["contradicts"] else "rule-added")
+    return GoTo("/relay/rules", "rule-contradicts" if added["contradicts"] else "rule-added", added["id"])
 
 
 async def remove_rule(visit: Visit) -> Shown:
     """Remove a rule."""
+    rules = await visit.ask("relay.rules")
+    found: dict[str, Any] = next((rule for rule in rules if rule["id"] == visit.path["id"]), {})
     await visit.ask("relay.remove_rule", id=visit.path["id"])
-    return GoTo("/relay/rules", "rule-removed")
+    was = {
+        name: found[name] for name in ("from", "to", "action", "priority", "description") if found.get(name)
+    }
+    return GoTo("/relay/rules", "rule-removed", urlencode(was))
 
 
 async def compose(visit: Visit) -> Shown:
@@ -256,12 +256,11 @@ ROUTES = (
     ("POST", "/relay/mailboxes", open_mailbox),
     ("GET", "/relay/mailboxes/{subject}", mailbox),
     ("POST", "/relay/mailboxes/{subject}/close", close_mailbox),
+    ("POST", "/relay/mailboxes/{subject}/circuit", close_circuit),
     ("GET", "/relay/dead", dead_letters),
     ("POST", "/relay/dead/{id}/redrive", redrive),
     ("POST", "/relay/dead/{id}/purge", purge),
     ("GET", "/relay/chains/{id}", chain),
-    ("GET", "/relay/adapters", adapters),
-    ("POST", "/relay/adapters/{id}/switch", switch_adapter),
     ("GET", "/relay/rules", rules),
     ("POST", "/relay/rules", add_rule),
     ("POST", "/relay/rules/{id}/remove", remove_rule),

@@ -6,10 +6,23 @@
   const body = document.body;
   const word = document.getElementById("live-state");
   const WORDS = { live: "live", connecting: "connecting", lost: "reconnecting", out: "logged out", off: "not live" };
+  // A page that answers a form is found elsewhere afterwards: loaded anew where it is, it would be sent again.
+  if (body.dataset.address) history.replaceState(null, "", body.dataset.address);
+  else tidyAddress();
   let cursor = body.dataset.cursor;
   let dirty = new Set();
   let loading = false;
+  let leaving = false;
   let timer = 0;
+
+  // What was said once about a change is not part of the page's address: neither of a copy of it, nor when it
+  // is loaded anew.
+  function tidyAddress() {
+    const address = new URL(location.href);
+    if (!address.searchParams.has("done")) return;
+    for (const name of ["done", "of", "file"]) address.searchParams.delete(name);
+    history.replaceState(null, "", address);
+  }
 
   const position = (text) => {
     const [epoch, number] = [text.slice(0, text.lastIndexOf(":")), Number(text.slice(text.lastIndexOf(":") + 1))];
@@ -38,6 +51,9 @@
     const topics = dirty;
     dirty = new Set();
     const found = regions(topics);
+    // A form was sent and its answer is on the way: what it changed may be news already, and what it took away is
+    // gone from here. Loading this page now would break the answer off.
+    if (leaving) return;
     if (!found.length || document.hidden) {
       if (document.hidden) topics.forEach((topic) => dirty.add(topic));
       return;
@@ -56,6 +72,7 @@
 
   async function refresh(found) {
     const answer = await fetch(location.href, { headers: { Accept: "text/html", "HX-Request": "true" } });
+    if (leaving) return;
     if (answer.status === 401 || answer.status === 404) return location.reload(); // Logged out, or it is gone.
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`); // Asked for again below.
     const text = await answer.text();
@@ -103,5 +120,7 @@
     });
   }
 
+  document.addEventListener("submit", (event) => { leaving ||= !event.defaultPrevented; });
+  addEventListener("pageshow", () => { leaving = false; });
   document.addEventListener("DOMContentLoaded", connect);
 })();

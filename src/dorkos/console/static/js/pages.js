@@ -64,6 +64,11 @@
   }, true);
 
   document.addEventListener("dork:fresh", () => { tick(); follow(); });
-  document.addEventListener("DOMContentLoaded", () => { showTheme(); follow(); });
+  // On a phone the sections and the tabs are wider than the window: where one is has to be seen.
+  function showPlace() {
+    for (const here of document.querySelectorAll("nav [aria-current]")) here.scrollIntoView({ inline: "nearest", block: "nearest" });
+  }
+
+  document.addEventListener("DOMContentLoaded", () => { showTheme(); showPlace(); follow(); });
   setInterval(tick, 5000);
 })();

@@ -25,17 +25,46 @@
     ];
   }
 
+  // Where each is: who only sends on the left, namespaces in the middle, others on the right. The same graph is
+  // drawn the same at each visit, so that one finds again what one knows.
+  const STEP = { x: 130, y: 84 };
+
+  function places(elements) {
+    const nodes = elements.map((each) => each.data).filter((data) => data.kind && !data.source);
+    const targets = new Set(elements.map((each) => each.data.target));
+    const at = {};
+    let y = 0;
+    let widest = 1;
+    for (const group of nodes.filter((node) => node.kind === "namespace")) {
+      const agents = nodes.filter((node) => node.parent === group.id);
+      const columns = Math.max(1, Math.ceil(Math.sqrt(agents.length * 1.6)));
+      widest = Math.max(widest, Math.min(columns, agents.length));
+      agents.forEach((agent, n) => { at[agent.id] = { x: (n % columns) * STEP.x, y: y + Math.floor(n / columns) * STEP.y }; });
+      y += Math.ceil(agents.length / columns) * STEP.y + 60;
+    }
+    const others = nodes.filter((node) => node.kind === "address");
+    for (const [side, x] of [[false, -2.2 * STEP.x], [true, (widest + 1.2) * STEP.x]]) {
+      const here = others.filter((node) => targets.has(node.id) === side);
+      const step = Math.max(56, (y - 60) / Math.max(here.length, 1));
+      here.forEach((node, n) => { at[node.id] = { x, y: (n + 0.5) * step - (here.length * step - y + 60) / 2 - 30 }; });
+    }
+    return at;
+  }
+
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const elements = JSON.parse(box.dataset.graph);
+  const at = places(elements);
   const drawing = window.cytoscape({
     container: box,
-    elements: JSON.parse(box.dataset.graph),
+    elements,
     style: look(),
-    layout: { name: "cose", animate: false, padding: 24, nodeDimensionsIncludeLabels: true, idealEdgeLength: () => 60, nodeRepulsion: () => 3000, gravity: 0.8, componentSpacing: 40, randomize: true },
-    minZoom: 0.2,
+    layout: { name: "preset", positions: (node) => at[node.id()], padding: 28 },
+    minZoom: 0.1,
     maxZoom: 2,
     wheelSensitivity: 0.3,
     autoungrabify: still,
   });
+  if (drawing.zoom() > 1.1) drawing.zoom(1.1).center();
   drawing.on("tap", "node[kind='agent']", (event) => { location.href = `/mesh/agents/${event.target.id()}`; });
   const again = () => drawing.style(look());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
