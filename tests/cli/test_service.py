@@ -67,8 +67,34 @@ def test_an_agent_of_launchd_is_a_whole_property_list(environment: dict[str, str
     assert values["ProgramArguments"][-3:] == ["--home", environment["DORK_HOME"], "up"]
     assert values["EnvironmentVariables"] == {"PATH": environment["PATH"]}
     assert (values["RunAtLoad"], values["KeepAlive"]) == (True, {"SuccessfulExit": False})
+    # launchd makes no folders, and starts nothing whose log it cannot open.
+    assert Path(values["StandardOutPath"]).parent.stat().st_mode & 0o777 == 0o700
     assert answer(environment, "uninstall", "--manager", "launchd", "--name", "second")["changed"]
     assert not path.exists()
+
+
+def test_both_managers_are_told_the_same(tmp_path: Path) -> None:
+    """The same program, environment, restart after a fault, patience with a stop, and mask of new files."""
+    argv = (sys.executable, "-m", "dorkos", "--home", str(tmp_path / _ODD), "up")
+    service = service_files.Service("dorkos", argv, (("PATH", _ODD),), tmp_path / _ODD, tmp_path / "log")
+    plist = plistlib.loads(service_files.agent(service).encode("utf-8"))
+    lines = service_files.unit(service).splitlines()
+    unit = dict(line.split("=", 1) for line in lines if "=" in line and line[0] not in "#[")
+
+    def read(text: str, *, dollars: bool) -> list[str]:
+        """The words as systemd reads them."""
+        words = shlex.split(text.replace("%%", "%"))
+        return [word.replace("$$", "$") for word in words] if dollars else words
+
+    assert plist["ProgramArguments"] == list(argv) == read(unit["ExecStart"], dollars=True)
+    told = [f"{key}={value}" for key, value in plist["EnvironmentVariables"].items()]
+    assert told == [f"PATH={_ODD}"] == read(unit["Environment"], dollars=False)
+    assert (plist["KeepAlive"], unit["Restart"]) == ({"SuccessfulExit": False}, "on-failure")
+    assert plist["ExitTimeOut"] == int(unit["TimeoutStopSec"]) == 60
+    assert plist["Umask"] == int(unit["UMask"], 8) == 0o077
+    assert (plist["RunAtLoad"], unit["WantedBy"]) == (True, "default.target")
+    for text in (service_files.unit(service), service_files.agent(service)):
+        assert service_files.is_ours(text)
 
 
 @pytest.mark.parametrize("verb", ["install", "uninstall"])
@@ -90,6 +116,7 @@ def test_a_file_of_somebody_else_stays(environment: dict[str, str], verb: str) -
         (("install", "--name", ""), "usage"),
         (("install", "--manager", "cron"), "usage"),
         (("install", "--home", "/tmp/a\nb"), "invalid_text"),
+        (("install", "--home", "/tmp/a\udce9"), "invalid_text"),
     ],
 )
 def test_what_cannot_be_a_service_is_refused(

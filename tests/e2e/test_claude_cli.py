@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,20 @@ _SEND = {"subject": "relay.human.kim", "payload": {"text": "the tests pass"}}
 _SCHEDULE = {"name": "nightly", "prompt": "Tidy up", "cron": "0 3 * * *", "reason": "The folder fills up"}
 
 
-def _talk(folder: Path, url: str, token: str, *, environment: dict[str, str]) -> Any:
+def _over_http(server: ServerProcess, token: str) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}"}
+    return {"type": "http", "url": f"{server.url}/mcp", "headers": headers}
+
+
+def _over_stdio(server: ServerProcess, token: str) -> dict[str, Any]:
+    environment = {"DORK_HOME": str(server.home), "DORKOS_TOKEN": token}
+    return {"type": "stdio", "command": sys.executable, "args": ["-m", "dorkos", "mcp"], "env": environment}
+
+
+def _talk(folder: Path, tools: dict[str, Any], *, environment: dict[str, str]) -> Any:
     """One conversation of the CLI, without a person, with our tools alone."""
-    servers = {
-        "dorkos": {"type": "http", "url": f"{url}/mcp", "headers": {"Authorization": f"Bearer {token}"}}
-    }
     config = folder / "mcp.json"
-    config.write_text(json.dumps({"mcpServers": servers}), "utf-8")
+    config.write_text(json.dumps({"mcpServers": {"dorkos": tools}}), "utf-8")
     command = [
         str(CLAUDE),
         *("-p", "Tell Kim, and look after the folder from now on."),
@@ -57,7 +65,8 @@ def agent(tmp_path: Path) -> Path:
 
 
 def test_an_agent_sends_and_proposes_a_schedule_in_its_own_name(tmp_path: Path, agent: Path) -> None:
-    """The rows are there, stamped by the token; the schedule waits, and no agent can approve it."""
+    """The rows are there, stamped by the token; the schedule waits, and no agent can approve it. Over HTTP,
+    and by the program that speaks on standard input."""
     with (
         ServerProcess(tmp_path / "home", boundary=tmp_path) as server,
         server.client() as operator,
@@ -75,7 +84,7 @@ def test_an_agent_sends_and_proposes_a_schedule_in_its_own_name(tmp_path: Path, 
             Say("Done."),
         ]
 
-        said = _talk(agent, server.url, made["token"], environment=model.environment)
+        said = _talk(agent, _over_http(server, made["token"]), environment=model.environment)
 
         assert said["result"] == "Done.", said
         [message] = _messages(operator)
@@ -95,6 +104,23 @@ def test_an_agent_sends_and_proposes_a_schedule_in_its_own_name(tmp_path: Path, 
             active = {"status": "active"}
             assert same_agent.patch(f"/api/pulse/schedules/{schedule['id']}", json=active).status_code == 403
         assert operator.get("/api/pulse/schedules").json()[0]["status"] == "pending_approval"
+
+        again = {**_SEND, "payload": {"text": "by another way"}}
+        model.replies += [
+            Use("mcp__dorkos__relay_send", again),
+            Use("mcp__dorkos__create_schedule", {**proposal, "name": "weekly"}),
+            Say("Done again."),
+        ]
+        said = _talk(agent, _over_stdio(server, made["token"]), environment=model.environment)
+
+        assert said["result"] == "Done again.", said
+        [latest, _] = _messages(operator)
+        assert (latest["from"], latest["payload"]) == (made["subject"], again["payload"])
+        found = {each["name"]: each for each in operator.get("/api/pulse/schedules").json()}
+        assert (found["weekly"]["status"], found["weekly"]["createdBy"]) == (
+            "pending_approval",
+            made["subject"],
+        )
 
 
 def _messages(client: httpx.Client) -> Any:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from dorkos.operation import McpTool, NoTool, Operation
+from dorkos.server.inputs import from_json
 from dorkos.server.mcp.schemas import input_schema, output_schema
 from dorkos.server.mcp.tools import Tool, tools_of
 from dorkos.server.operations import OPERATIONS
 
 TOOLS = tools_of(OPERATIONS)
+_NULL = {"type": "null"}
 each = pytest.mark.parametrize("tool", TOOLS.values(), ids=lambda tool: tool.name)
 
 # The lineage's tools, as far as what they are about exists.
@@ -111,11 +113,42 @@ def test_what_differs_is_whole(tool: Tool) -> None:
     assert (spec.answer is None) == (spec.present is None)
 
 
+def test_null_is_shown_where_it_says_something() -> None:
+    """Where it takes a value away, and where a description speaks of it; elsewhere it means nothing."""
+    named = {
+        f"{tool.name}.{name}"
+        for tool in TOOLS.values()
+        for name, field in tool.takes["properties"].items()
+        if _NULL in field.get("anyOf", ())
+    }
+    assert {"update_schedule.description", "update_schedule.cwd", "create_schedule.timezone"} <= named
+    assert not {"create_schedule.agentId", "relay_send.from", "relay_list_messages.cursor"} & named
+    for tool in TOOLS.values():
+        for name, field in tool.takes["properties"].items():
+            may_say = tool.operation.method == "PATCH" or "null" in field.get("description", "")
+            assert may_say or f"{tool.name}.{name}" not in named
+            assert not any(
+                "description" in option for option in field.get("anyOf", ()) if "description" in field
+            )
+
+
+def test_what_is_not_shown_is_accepted() -> None:
+    """Models that were taught to send null for nothing go on to work."""
+    for tool in TOOLS.values():
+        fields = (tool.spec.input or tool.operation.input).model_fields
+        nothing = {field.alias or name: None for name, field in fields.items() if field.default is None}
+        needed = {field.alias or name for name, field in fields.items() if field.is_required()}
+        if needed <= {"id", "subject"}:
+            given = {**nothing, **{name: f"relay.human.{name}" for name in needed - {"id"}}}
+            from_json(tool.spec.input or tool.operation.input, given | dict.fromkeys(needed & {"id"}, "x1"))
+
+
 def test_an_input_is_written_out() -> None:
     """What stands beside a reference stays, and so do properties that are called like keywords."""
-    schema = input_schema(TOOLS["relay_send"].operation.input)
+    schema = input_schema(TOOLS["relay_send"].operation.input, null_clears=False)
     assert schema["required"] == ["subject"]
-    assert schema["properties"]["budget"]["properties"]["maxHops"]["anyOf"][0]["maximum"] == 1000
+    assert schema["properties"]["budget"]["properties"]["maxHops"]["maximum"] == 1000
+    assert "default" not in schema["properties"]["budget"]
     assert "description" in TOOLS["create_schedule"].takes["properties"]
     assert (
         "description"

@@ -99,6 +99,9 @@ def install(
             f"{place.path} exists, and this command did not write it.",
             hint="Choose another --name; --force writes over it.",
         )
+    if place.manager is Manager.LAUNCHD:
+        # It starts nothing whose log it cannot open, and makes no folder for it.
+        _make_home(_home(options))
     if before != text:
         _write(place.path, text)
     done = _run(place.commands(on=True)) if enable else []
@@ -185,7 +188,7 @@ def _place(name: str, manager: Manager | None) -> _Place:
 
 
 def _text(place: _Place, options: Options) -> str:
-    home = Path(data_directory(options, os.environ)).expanduser().absolute()
+    home = _home(options)
     path = os.environ.get("PATH", "")
     service = service_files.Service(
         name=place.name,
@@ -199,7 +202,7 @@ def _text(place: _Place, options: Options) -> str:
             raise DorkError(
                 ErrorCode.INVALID_TEXT,
                 f"{text!r} holds a character that cannot stand in the file of a service.",
-                hint="Use a data directory and a PATH without line breaks and control characters.",
+                hint="Use a data directory and a PATH in UTF-8, without line breaks and control characters.",
             )
     return (service_files.unit if place.manager is Manager.SYSTEMD else service_files.agent)(service)
 
@@ -212,6 +215,17 @@ def _write(path: Path, text: str) -> None:
         write_file(path, text)
     except OSError as fault:
         raise _unwritable(path, fault) from fault
+
+
+def _home(options: Options) -> Path:
+    return Path(data_directory(options, os.environ)).expanduser().absolute()
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise _unwritable(home, fault) from fault
 
 
 def _unwritable(path: Path, fault: OSError) -> DorkError:

@@ -88,8 +88,9 @@ def is_ours(text: str) -> bool:
 
 
 def has_odd_characters(text: str) -> bool:
-    """Whether a text cannot stand in a unit: a line break would begin a line of its own."""
-    return re.search(r"[\x00-\x1f\x7f]", text) is not None
+    """Whether a text cannot stand in a unit: a line break would begin a line of its own, and what is not
+    UTF-8 has no form there."""
+    return re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text) is not None
 
 
 def _quoted(word: str, *, dollars: bool = True) -> str:

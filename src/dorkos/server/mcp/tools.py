@@ -82,7 +82,7 @@ def _tool(operation: Operation[Any, Any, Any], spec: McpTool, within_s: float) -
     return Tool(
         operation,
         spec,
-        input_schema(spec.input or operation.input),
+        input_schema(spec.input or operation.input, null_clears=operation.method == "PATCH"),
         output_schema(answer),
         TypeAdapter(answer),
         within_s,
