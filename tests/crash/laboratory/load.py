@@ -81,8 +81,6 @@ def consumer(number: int, *, drains: bool = False) -> Step:
     first = ["reject"]  # So that each has rejected something.
 
     def fate_of_next(chance: random.Random) -> str:
-        if drains:
-            return "ack"
         return first.pop() if first else chance.choices(("ack", "nack", "reject", ""), (80, 10, 5, 5))[0]
 
     async def step(client: Client) -> None:
@@ -91,6 +89,10 @@ def consumer(number: int, *, drains: bool = False) -> Step:
         got = (await client.ask("POST", f"{mailbox}/claim", wanted)).json()
         for delivery in got["deliveries"]:
             client.log.add(Entry("claimed", delivery["messageId"], asked=asked))
+        if drains:
+            await asyncio.gather(*(settle(client, each, "ack") for each in got["deliveries"]))
+            return
+        for delivery in got["deliveries"]:
             fate = fate_of_next(client.chance)
             if fate:
                 await settle(client, delivery, fate)
