@@ -57,6 +57,9 @@ class Ours:
         self.system: System = build(home, given(settings), self.database, SystemClock())
         await self.system.feed.start()
         await self.system.relay.access.start()
+        await self._open_mailbox()
+
+    async def _open_mailbox(self) -> None:
         await self.system.relay.open(OPERATOR, SUBJECT, description=None)
 
     def _database(self, home: Home) -> Database:

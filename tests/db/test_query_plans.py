@@ -91,9 +91,14 @@ CASES = {
         "sqlite_autoindex_pulse_slots_2",
     ),
     "what was missed": _index(
-        lambda c: c.execute(reading._missed_of([ID], since=NOW, until=NOW, now=NOW)).all(),
+        lambda c: c.execute(reading._missed_of([ID, new_id()], since=NOW, until=NOW, now=NOW)).all(),
         "ix_pulse_slots_schedule_id_through_at",
         sorts=True,  # Those of several schedules.
+    ),
+    "what was missed of one schedule": _index(
+        lambda c: c.execute(reading._missed_of([ID], since=NOW, until=NOW, now=NOW)).all(),
+        "ix_pulse_slots_schedule_id_through_at",
+        sorts=True,  # Those that end at one instant.
     ),
     "marks of a timeline": _index(
         lambda c: timeline.marks(c, ID, since=NOW, until=NOW, now=NOW),

@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from dorkos.db.schema.pulse import pulse_runs, pulse_slots
+from dorkos.pulse.reading import reaches
 from dorkos.vocabulary import ACTIVE_RUN_STATES, RunState, Verdict
 
 # Most slots of one schedule; an instant each minute for a day is 1,440.
@@ -51,7 +52,7 @@ def marks(
         )
         .select_from(pulse_slots)
         .outerjoin(pulse_runs, sa.and_(runs.slot_id == slots.id, runs.attempt == newest))
-        .where(slots.schedule_id == schedule_id, slots.due_at < until, slots.through_at >= since)
+        .where(slots.schedule_id == schedule_id, *reaches(since=since, until=until))
         # By the end of spans, which an index serves together with the window.
         .order_by(slots.through_at.desc())
         .limit(MARKS_MAX)

@@ -54,7 +54,11 @@ _FOUND = {
 }
 # What was taken away since stands in the index for a while, and is no answer.
 _STILL_THERE = " AND EXISTS (SELECT 1 FROM relay_messages m WHERE m.id = s.message_id)"
-_ORDER = " ORDER BY s.id DESC LIMIT :most"
+# On SQLite by the index of words, which has that order: else all that is found would be sorted.
+_ORDER = {
+    "sqlite": " ORDER BY relay_search_words.rowid DESC LIMIT :most",
+    "postgresql": " ORDER BY s.id DESC LIMIT :most",
+}
 _LAST = 2**62
 
 
@@ -97,7 +101,7 @@ def find(connection: sa.Connection, words: Sequence[str], *, before: str | None,
     """Ids of the messages that have all the words, the last as a beginning. `before` is the last id seen."""
     dialect = connection.dialect.name
     place = _LAST if before is None else _place_of(connection, before)
-    statement = sa.text(_FOUND[dialect] + _STILL_THERE + _ORDER)
+    statement = sa.text(_FOUND[dialect] + _STILL_THERE + _ORDER[dialect])
     values = {"asked": _question(words, dialect), "before": place, "most": limit}
     return list(connection.execute(statement, values).scalars())
 

@@ -1,0 +1,1 @@
+"""What an operation costs with a thousand rows stored, and with a million."""
