@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,69 @@ async def test_a_look_runs_no_program_that_a_repository_names(served: Served, ro
     project, trap = root / "bot", root.parent / "ran"
     _git(project, "init", "-q")
     _git(project, "config", "core.fsmonitor", f"touch '{trap}' #")
-    await get(served, "/api/git/status", dir=project)
+    _git(project, "config", "filter.a=b.clean", f"touch '{trap}'; cat")
+    write(project / ".gitattributes", "* filter=a=b\n*.py filter=d\n")
+    write(root / "filters", f"[filter \"d\"]\n\tclean = touch '{trap}'\n\trequired\n")
+    _git(project, "config", "include.path", str(root / "filters"))
+    _git(project, "-c", "filter.d.clean=cat", "add", "a.py", "src/b.py")
+    _git(project, "commit", "-q", "-m", "one")
+    trap.unlink(missing_ok=True)  # What the person did by hand ran it.
+    # As large as before and younger: git can tell only by reading it.
+    os.utime(project / "a.py", (1, 1))
+    assert (await get(served, "/api/git/status", dir=project))["branch"]
     await get(served, "/api/files", cwd=project)
     assert not there(trap)
+
+    for key, value in (
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", str(root)),
+        ("remote.origin.uploadpack", f"touch '{trap}'; false"),
+        ("protocol.file.allow", "always"),
+    ):
+        _git(project, "config", key, value)
+    for folder in (project / ".git" / "objects").glob("??"):
+        shutil.rmtree(folder)
+    await get(served, "/api/git/status", dir=project)
+    assert not there(trap)
+
+
+async def test_no_repository_leads_out_of_the_boundary(served: Served, root: Path) -> None:
+    """Neither by a `.git` that is a file or a link, nor by saying that its tree is elsewhere."""
+    outside = root.parent / "outside"
+    write(outside / "secret", "")
+    _git(outside, "init", "-q")
+    plain = await get(served, "/api/files", cwd=root / "bot")
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: write(root / "bot" / ".git", f"gitdir: {outside / '.git'}\n"),
+        lambda: (root / "bot" / ".git").symlink_to(outside / ".git"),
+        lambda: _git(root / "bot", "init", "-q", "--separate-git-dir", str(root.parent / "apart")),
+    )
+    for lead_out in ways:
+        lead_out()
+        assert await get(served, "/api/git/status", dir=root / "bot") == {"error": "not_git_repo"}
+        assert await get(served, "/api/files", cwd=root / "bot") == plain
+        (root / "bot" / ".git").unlink()
+    _git(root / "bot", "init", "-q")
+    _git(root / "bot", "config", "core.worktree", str(outside))
+    assert await get(served, "/api/git/status", dir=root / "bot") == {"error": "not_git_repo"}
+    assert await get(served, "/api/files", cwd=root / "bot") == plain
+
+
+async def test_the_data_directory_is_not_listed(served: Served, root: Path) -> None:
+    """With git and without: nothing in it may be named."""
+    data = root / "bot" / "däta"
+    part = Workspace(
+        Boundary(root, data_directory=data), ManualClock(), default=root, transcripts=root.parent / "none"
+    )
+    write(data / "token", "")
+    write(data / "backups" / "x.db", "")
+    for is_repository in (False, True):
+        if is_repository:
+            _git(root / "bot", "init", "-q")
+        for folder in (root / "bot", root):
+            assert not [name for name in files.list_files(folder, part.boundary).names if "däta" in name]
 
 
 async def test_slash_commands_come_with_their_front_matter(served: Served, root: Path) -> None:

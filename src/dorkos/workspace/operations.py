@@ -184,7 +184,7 @@ async def _default(part: Workspace, _caller: Caller, _asked: Nothing) -> Default
 
 
 async def _files(part: Workspace, _caller: Caller, asked: ProjectInput) -> FilesOut:
-    found = await asyncio.to_thread(lambda: list_files(part.folder(asked.cwd), within=part.boundary.root))
+    found = await asyncio.to_thread(lambda: list_files(part.folder(asked.cwd), part.boundary))
     return FilesOut(files=list(found.names), truncated=found.truncated, total=found.total)
 
 
