@@ -19,7 +19,7 @@ UPGRADE ?=
 LOCKS := $(patsubst %,--requirement %,$(wildcard requirements*.lock))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench crash fmt docs lock wheel licences sbom audit clean
+.PHONY: help run test check types tidy bench crash fmt docs lock wheel licences sbom audit clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | \
@@ -34,9 +34,15 @@ test: .venv/.dev-installed ## Run every test, on SQLite and on a PostgreSQL of i
 check: .venv/.dev-installed ## Run linters, types, import contracts, database check and tidy tests; changes nothing
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/dorkos db check
+	@$(MAKE) --no-print-directory -j2 types tidy
+
+# The two that take long: each keeps one processor busy.
+types:
+	$(BIN)/python -m mypy
+
+tidy:
 	$(BIN)/python -m pytest -q tests/tidy
 
 bench: .venv/.bench-installed ## Measure the speeds that docs promise beside the promise, the limit and others
