@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import statistics
 import tempfile
 import time
 from contextlib import closing
@@ -65,9 +64,10 @@ def rows() -> list[Row]:
         _fill(home / "dork.db")
         with server, server.client() as api, httpx.Client(base_url=server.url, timeout=60) as browser:
             browser.get(api.post("/api/logins/links").json()["path"]).raise_for_status()
-            found = {page: _median_ms(browser, page) for page in _PAGES}
+            found = {page: _times_ms(browser, page) for page in _PAGES}
     return [
-        Row(f"page {page.replace(_SCHEDULE, '…')}", took, "ms", _PROMISED_MS) for page, took in found.items()
+        Row.of(f"page {page.replace(_SCHEDULE, '…')}", took, "ms", _PROMISED_MS)
+        for page, took in found.items()
     ]
 
 
@@ -78,11 +78,11 @@ def _fill(database: Path) -> None:
         connection.execute("ANALYZE")
 
 
-def _median_ms(browser: httpx.Client, page: str) -> float:
+def _times_ms(browser: httpx.Client, page: str) -> list[float]:
     browser.get(page).raise_for_status()  # The first also compiles the template.
     took = []
     for _ in range(_ROUNDS):
         begun = time.perf_counter()
         browser.get(page)
         took.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(took)
+    return took

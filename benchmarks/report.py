@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`value` in `unit`; `most` and `least` are the promise, or None where none is given."""
+    """`value` in `unit`; `most` and `least` are the promise, or None where none is given.
+
+    `spread` is from the least to the most of the rounds of which `value` is the median.
+    """
 
     work: str
     value: float
     unit: str
     most: float | None = None
     least: float | None = None
+    spread: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, work: str, rounds: Sequence[float], unit: str, most: float | None = None) -> Self:
+        """The median of several rounds."""
+        return cls(work, median(rounds), unit, most, spread=(min(rounds), max(rounds)))
 
     @property
     def kept(self) -> bool | None:
@@ -40,6 +52,7 @@ class Row:
             "work": self.work,
             "value": round(self.value, 4),
             "unit": self.unit,
+            "spread": self.spread and [round(value, 4) for value in self.spread],
             "atLeast": self.least,
             "atMost": self.most,
             "kept": self.kept,

@@ -32,6 +32,13 @@ class Curve:
         """The cost with the most stored, in times of that with the least."""
         return self.values[max(self.values)] / self.values[min(self.values)]
 
+    def __str__(self) -> str:
+        """The line of the report."""
+        values = " ".join(f"{self.values[size]:>10,.3f}" for size in sorted(self.values))
+        return (
+            f"{self.name:<36} {self.unit:<3} {values}  n^{self.exponent:.2f}, last to first {self.ratio:.2f}"
+        )
+
     def document(self) -> dict[str, object]:
         """What the JSON report holds of it."""
         return {

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.page import write_block
 from benchmarks.soak.load import Load
 from benchmarks.soak.plan import Plan
 from benchmarks.soak.report import Report
@@ -35,14 +36,19 @@ _PATIENCE_S = 120.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; exit code 1 if something grew or clients saw faults."""
     asked = _arguments(arguments)
-    plan = Plan(asked.minutes, asked.rate, asked.over_http, asked.every, asked.due)
-    with tempfile.TemporaryDirectory(prefix="dorkos-soak-", dir=asked.folder) as folder:
-        report = asyncio.run(soak(Path(folder).resolve(), plan))
+    if asked.again is not None:
+        report = Report.again(json.loads(asked.again.read_text(encoding="utf-8")))
+    else:
+        plan = Plan(asked.minutes, asked.rate, asked.over_http, asked.every, asked.due, asked.schedules)
+        with tempfile.TemporaryDirectory(prefix="dorkos-soak-", dir=asked.folder) as folder:
+            report = asyncio.run(soak(Path(folder).resolve(), plan))
     print(report.text())
     if asked.out is not None:
         asked.out.write_text(report.text(), encoding="utf-8")
         document = json.dumps(report.document(), indent=1)
         asked.out.with_suffix(".json").write_text(document + "\n", encoding="utf-8")
+    if asked.write is not None:
+        write_block(asked.write, "soak", report.text())
     for one in report.grown:
         print(f"grows: {one.name}", file=sys.stderr)
     return 1 if report.grown or report.faults else 0
@@ -63,7 +69,7 @@ async def soak(folder: Path, plan: Plan) -> Report:
         samples = [sample async for sample in _samples(world, load, plan, over)]
         runs = _runs(world)
         await load.stop()
-    found = trends(samples, after_s=plan.settled_s)
+    found = trends(samples, after_s=plan.settled_s, day_s=plan.day_s)
     return Report(where, plan, samples, found, runs, load.told.faults)
 
 
@@ -122,8 +128,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rate", type=float, default=400.0, help="messages a second (400)")
     add("--over-http", type=float, default=10.0, metavar="RATE", help="of them over HTTP (10)")
     add("--every", type=float, default=10.0, metavar="SECONDS", help="between two looks (10)")
-    add("--due", type=int, default=10, metavar="SECONDS", help="period of each of the 50 schedules (10)")
+    add("--due", type=int, default=10, metavar="SECONDS", help="period of each schedule (10)")
+    add("--schedules", type=int, default=50, help="how many there are (50)")
     add("--out", type=Path, metavar="FILE", help="write the report there, and FILE with .json")
+    add("--write", type=Path, metavar="PAGE", help="put it in its place on a page: docs/performance.md")
+    add("--again", type=Path, metavar="FILE", help="measure nothing: judge what an earlier run wrote as JSON")
     add("--folder", type=Path, help="where the data lies meanwhile (the temporary directory)")
     return parser.parse_args(arguments)
 

@@ -19,6 +19,8 @@ class Plan:
     """Between two looks."""
     due_s: int
     """Between two instants of each schedule."""
+    schedules: int = 50
+    """One in five of them starts a program."""
 
     @property
     def day_s(self) -> float:
@@ -41,6 +43,9 @@ class Plan:
             "minutes": self.minutes,
             "messagesPerSecond": self.rate,
             "overHttpPerSecond": self.over_http,
+            "lookEverySeconds": self.look_s,
+            "dueEverySeconds": self.due_s,
+            "schedules": self.schedules,
             "dayOfRetentionSeconds": self.day_s,
             "judgedAfterSeconds": self.settled_s,
         }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any, Self
 
 from benchmarks.soak.plan import Plan
 from benchmarks.soak.sampling import Sample
 from benchmarks.soak.trend import Trend
+from benchmarks.soak.verdict import trends
 
 _DONE = (
     "published",
@@ -38,6 +40,23 @@ class Report:
     def grown(self) -> list[Trend]:
         """What is higher at the end than retention explains."""
         return [one for one in self.trends if one.grows]
+
+    @classmethod
+    def again(cls, document: Mapping[str, Any]) -> Self:
+        """A report as it was told before, judged anew."""
+        plan = Plan(
+            minutes=document["minutes"],
+            rate=document["messagesPerSecond"],
+            over_http=document["overHttpPerSecond"],
+            look_s=document.get("lookEverySeconds", 10.0),
+            due_s=document.get("dueEverySeconds", 10),
+        )
+        samples = [
+            Sample(one["at"], {k: v for k, v in one.items() if k not in ("at", "rows")}, one.get("rows", {}))
+            for one in document["samples"]
+        ]
+        found = trends(samples, after_s=plan.settled_s, day_s=plan.day_s)
+        return cls(document["machine"], plan, samples, found, document["runs"], document["faults"])
 
     def document(self) -> dict[str, object]:
         """For programs."""

@@ -59,11 +59,18 @@ class Trend:
         }
 
 
-def trend(name: str, unit: str, points: Sequence[tuple[float, float]], tolerance: Tolerance) -> Trend:
+def trend(
+    name: str,
+    unit: str,
+    points: Sequence[tuple[float, float]],
+    tolerance: Tolerance,
+    *,
+    explained: float = 0,
+) -> Trend:
     """The line through points (time, value): its slope is the median of those between any two points.
 
     So that a few points that are far off, as of a machine that did something else, do not turn it. Two points
-    at the least.
+    at the least. A rise by the share that is `explained` is allowed beside the tolerance.
     """
     slope = median((w - v) / (u - t) for (t, v), (u, w) in combinations(_thinned(points), 2) if u > t)
     height = median(value - slope * at for at, value in points)
@@ -77,7 +84,7 @@ def trend(name: str, unit: str, points: Sequence[tuple[float, float]], tolerance
         most=max(values),
         begin=height + slope * first,
         end=height + slope * last,
-        allowed=max(tolerance.share * abs(middle), tolerance.least),
+        allowed=max(tolerance.share * abs(middle), tolerance.least) + explained * abs(middle),
     )
 
 

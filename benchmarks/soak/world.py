@@ -11,7 +11,8 @@ from benchmarks.soak.load import ASKED, FOLLOWERS, MAILBOXES
 from benchmarks.soak.plan import Plan
 from tests.server_process import ServerProcess
 
-_PROGRAMS, _SCRIPTS = 10, 40
+# One in so many schedules starts a program.
+_PROGRAMS = 5
 _AGENTS, _FOLDERS_EACH = 50, 10
 _REGISTERED = 10
 
@@ -23,7 +24,7 @@ class World:
         """Nothing runs yet."""
         self.home, self.tree, self.told = folder / "home", folder / "tree", folder / "told.jsonl"
         self.told.touch()
-        self._due_s = plan.due_s
+        self._due_s, self._schedules = plan.due_s, plan.schedules
         days = ("RELAY_RETENTION", "DEAD_LETTER_RETENTION", "TRACE_RETENTION", "RETENTION", "EVENT", "AUDIT")
         self.server = ServerProcess(
             self.home,
@@ -63,7 +64,7 @@ class World:
             for number in range(_REGISTERED):
                 path = self.tree / f"group{number % 5}" / f"agent{number}"
                 _made(client, "/api/mesh/agents", {"path": str(path)})
-            for number in range(_PROGRAMS + _SCRIPTS):
+            for number in range(self._schedules):
                 _made(client, "/api/pulse/schedules", self._schedule(number))
 
     def _schedule(self, number: int) -> dict[str, object]:
@@ -73,7 +74,7 @@ class World:
             "cron": f"*/{self._due_s} * * * * *",
             "prompt": "Say that all is well.",
         }
-        if number < _PROGRAMS:
+        if number % _PROGRAMS == 0:
             return common | {"command": ["echo", "all is well"], "cwd": str(self.tree)}
         return common | {"runtime": "scripted", "cwd": str(self.tree)}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak.__main__ import main
+from benchmarks.soak.report import Report
 from benchmarks.soak.sampling import Sample
 from benchmarks.soak.trend import Tolerance, trend
 from benchmarks.soak.verdict import trends
@@ -18,10 +19,19 @@ def series(name: str, values: Sequence[float]) -> list[Sample]:
     return [Sample(float(number), {name: value}) for number, value in enumerate(values)]
 
 
+@pytest.mark.timeout(300)  # A whole server with everything on it, on whatever else is at work.
 def test_a_soak_keeps_every_part_busy_and_reports_each_series(tmp_path: Path) -> None:
     """Messages, followers, runs, visits and discovery; no client sees a fault."""
     out = tmp_path / "soak.md"
-    asked = {"minutes": "0.05", "every": "0.2", "rate": "30", "due": "1", "folder": tmp_path, "out": out}
+    asked = {
+        "minutes": 0.05,
+        "every": 0.2,
+        "rate": 30,
+        "due": 1,
+        "schedules": 3,
+        "folder": tmp_path,
+        "out": out,
+    }
     main([f"--{name}={value}" for name, value in asked.items()])
     report = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert report["faults"] == {}
@@ -32,6 +42,8 @@ def test_a_soak_keeps_every_part_busy_and_reports_each_series(tmp_path: Path) ->
     assert names >= {"memory", "open files", "threads", "database", "WAL", "event loop stall"}
     assert names >= {"publish p50", "publish over HTTP p99", "rows of relay_messages", "rows of events"}
     assert "| memory |" in out.read_text("utf-8")
+    again = Report.again(report)
+    assert {one.name for one in again.trends} == names
 
 
 def test_what_grows_steadily_is_said_to_grow() -> None:
@@ -62,3 +74,17 @@ def test_what_is_allowed_is_the_larger_of_a_share_and_a_size() -> None:
     assert trend("a", "", rising, Tolerance(share=0.05, least=3)).grows
     assert not trend("a", "", rising, Tolerance(share=0.05, least=5)).grows
     assert not trend("a", "", rising, Tolerance(share=0.5, least=3)).grows
+
+
+def test_what_is_stored_may_rise_as_the_messages_of_a_day_do() -> None:
+    """A machine that gets idle lets more of them come; what rises faster than they do, grows."""
+
+    def soaked(power: float) -> list[bool]:
+        samples = [
+            Sample(float(at), {"published": 100.0 + at, "database": (100.0 + at) ** power})
+            for at in range(100)
+        ]
+        return [one.grows for one in trends(samples, after_s=50, day_s=1)]
+
+    assert soaked(1) == [False]
+    assert soaked(2) == [True]
