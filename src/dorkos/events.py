@@ -129,6 +129,8 @@ AUDIT_KINDS = frozenset(
     }
 )
 
+_CREDENTIAL_ENDS = frozenset({"system.token.revoked", "system.session.ended"})
+
 # The position up to which events may have been taken away, in `system_state`.
 PRUNED_KEY = "events_pruned_to"
 
@@ -206,6 +208,7 @@ class EventFeed(Loop):
         self._recent: deque[Event] = deque(maxlen=_MEMORY)
         self._arrived = asyncio.Event()
         self._looked_at = -_PAUSE_S
+        self._credential_end = asyncio.Event()
         self.head = Cursor("", 0)
 
     async def start(self) -> None:
@@ -229,10 +232,19 @@ class EventFeed(Loop):
             if found:
                 self._recent.extend(found)
                 self.head = Cursor(self.head.epoch, found[-1].position)
+                if any(event.kind in _CREDENTIAL_ENDS for event in found):
+                    self._credential_end.set()
+                    self._credential_end = asyncio.Event()
                 self._arrived.set()
                 self._arrived = asyncio.Event()
             if len(found) < _PAGE:
                 return None
+
+    @property
+    def credential_end(self) -> asyncio.Event:
+        """Set when somebody's token or session is next seen to have been ended, before any watcher gets an
+        event that is younger."""
+        return self._credential_end
 
     async def watch(self, after: Cursor | None = None) -> AsyncGenerator[Event, None]:
         """Every event after the cursor, in order, without gaps; without a cursor, what happens from now.

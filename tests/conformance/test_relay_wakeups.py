@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ from dorkos.clock import ManualClock, SystemClock
 from dorkos.db.database import Change, Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
+from dorkos.identity.token_list import TokenService
+from dorkos.identity.tokens import NewToken, mint, new_secret
+from dorkos.ids import new_id
 from dorkos.relay.model import Claim
 from dorkos.testing import ENGINES, EngineName, create_test_db
 from tests.relay.post_office import ADA, INBOX, PostOffice, post_office
@@ -49,6 +53,29 @@ async def test_a_message_that_is_there_ends_the_wait_at_once(office: PostOffice)
     """Waiting is for an empty mailbox."""
     receipt = await office.send()
 
+    assert await ids(waiting(office)) == [receipt.message_id]
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_nothing_is_claimed_for_a_token_that_ended_meanwhile(
+    office: PostOffice, clock: ManualClock, how: str
+) -> None:
+    """Whoever holds it gets nothing that came after its end, and the message waits on for its owner."""
+    token = NewToken(new_id(), new_secret(), INBOX, ADA.scopes)
+    await office.db.write(lambda tx: mint(tx, token, expires_at=tx.now() + timedelta(hours=1)))
+    holder = replace(ADA, token_id=token.id)
+    claim = asyncio.create_task(office.relay.claim(holder, INBOX, limit=1, wait_ms=LONG_MS))
+    # Changes are made in the order in which they are asked for, and the first look is one.
+    await asyncio.wait([claim], timeout=0.01)
+    if how == "revoked":
+        await TokenService(office.db, clock).revoke(token.id, actor=INBOX)
+    else:
+        clock.advance(timedelta(hours=1))
+    receipt = await office.send()
+
+    with pytest.raises(DorkError) as refusal:
+        await ids(claim)
+    assert refusal.value.code is ErrorCode.TOKEN_INVALID
     assert await ids(waiting(office)) == [receipt.message_id]
 
 

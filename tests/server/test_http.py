@@ -8,13 +8,17 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.identity.token_list import TokenService
+from dorkos.server import waiting
 from dorkos.server.http import HttpServer
+from dorkos.vocabulary import TokenKind
 from tests.server.kit import TOKEN, Served, connected, frames, one_turn, serving, settled
 
 
@@ -246,6 +250,25 @@ async def test_a_wait_that_ends_by_itself_is_answered(served: Served) -> None:
     served.shelf.released.set()
 
     assert (await asking).json() == {"success": True}
+
+
+async def test_a_wait_is_not_answered_when_the_token_has_ended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came meanwhile is nobody's any more."""
+    monkeypatch.setattr(waiting, "TRUSTED_S", 0.0)
+    service = TokenService(served.db, served.clock)
+    made, secret = await service.create(
+        kind=TokenKind.OPERATOR, name="lost", lifetime=timedelta(days=1), actor="a"
+    )
+    async with served.stranger(Authorization=f"Bearer {secret}") as holder:
+        asking = asyncio.ensure_future(holder.post("/api/shelf/poll"))
+        await served.shelf.entered.wait()
+        await service.revoke(made.id, actor="a")
+        served.shelf.released.set()
+        answer = await asking
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
 
 
 async def test_a_client_that_never_reads_does_not_hold_up_the_stop(served: Served) -> None:

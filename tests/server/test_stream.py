@@ -18,11 +18,12 @@ from dorkos.clock import ManualClock
 from dorkos.db.schema.system import system_state, tokens
 from dorkos.events import PRUNED_KEY, Cursor, Event
 from dorkos.identity.model import OPERATOR
+from dorkos.identity.token_list import TokenService
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.server.sse import EventStream, Seats, StreamLimits, frame
 from dorkos.server.stream import SharedFrames, Source, Watch
-from dorkos.vocabulary import Scope
+from dorkos.vocabulary import Scope, TokenKind
 from tests.server.kit import Frame, Served, frames, one_turn, serving, settled
 
 EVENTS = "/api/events"
@@ -376,6 +377,32 @@ async def test_a_stream_ends_when_its_token_is_revoked() -> None:
             await served.db.write(lambda tx: tx.execute(sa.update(tokens).values(revoked_at=tx.now())))
             async for _ in stream:
                 pass
+
+
+@pytest.mark.parametrize("topics", ["system", "pulse"])
+async def test_a_stream_ends_at_once_when_its_token_is_revoked_by_hand(topics: str) -> None:
+    """Before anything younger is sent, whatever it follows; streams of others go on."""
+    async with serving(keepalive_s=3600) as served:
+        service = TokenService(served.db, served.clock)
+        made = [
+            await service.create(kind=TokenKind.READ_ONLY, name=name, lifetime=timedelta(days=1), actor="a")
+            for name in ("lost", "kept")
+        ]
+        async with (
+            served.stranger(Authorization=f"Bearer {made[0][1]}") as thief,
+            served.stranger(Authorization=f"Bearer {made[1][1]}") as screen,
+            watching(thief, topics=topics) as stolen,
+            watching(screen, topics="system,pulse") as other,
+        ):
+            assert [(await anext(stream)).event for stream in (stolen, other)] == ["hello", "hello"]
+            await service.revoke(made[0][0].id, actor="a")
+            await served.tell("younger", kind="pulse.run.finished")
+            async with asyncio.timeout(30):
+                assert [got async for got in stolen] == []
+                assert [(await anext(other)).event for _ in range(2)] == [
+                    "system.token.revoked",
+                    "pulse.run.finished",
+                ]
 
 
 async def test_a_client_that_reads_late_misses_nothing(served: Served) -> None:

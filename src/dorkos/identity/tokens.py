@@ -107,6 +107,18 @@ def require_live_run(tx: Transaction, run_id: str) -> None:
         )
 
 
+def require_live_token(tx: Transaction, token_id: str) -> None:
+    """Raise `token_invalid` if the token has ended since the request was authenticated."""
+    t = tokens.c
+    holds = sa.select(t.id).where(t.id == token_id, t.revoked_at.is_(None), t.expires_at > tx.now())
+    if tx.execute(holds).first() is None:
+        raise DorkError(
+            ErrorCode.TOKEN_INVALID,
+            "The token expired or was revoked while you waited.",
+            hint="Nothing was taken. Ask the operator for a new token.",
+        )
+
+
 def caller_of(connection: sa.Connection, secret: str, now: datetime) -> Caller | None:
     """Who presents `secret`, or None if it is unknown, expired or revoked."""
     row = connection.execute(sa.select(tokens).where(tokens.c.hash == hash_secret(secret))).one_or_none()

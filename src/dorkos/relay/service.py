@@ -17,7 +17,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EventFeed
 from dorkos.fleet import gate
 from dorkos.identity.model import Caller
-from dorkos.identity.tokens import require_live_run
+from dorkos.identity.tokens import require_live_run, require_live_token
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
 from dorkos.node import Node
@@ -257,17 +257,19 @@ class RelayService:
 
         While the fleet is on hold nothing is claimed: the wait goes on, and if the hold outlasts it this
         raises `fleet_on_hold`, for the mailbox may well hold something. Raises `forbidden` for another's
-        mailbox and `endpoint_not_found` for one that is not open.
+        mailbox, `endpoint_not_found` for one that is not open, and `token_invalid` when the caller's token
+        ends during the wait: nothing is claimed for nobody.
         """
         _must_own(caller, subject)
         duration = timedelta(seconds=lease_s or self.settings.lease_seconds)
         timer = asyncio.get_running_loop()
         deadline = timer.time() + wait_ms / 1000
+        look = partial(self._claim, caller=caller, subject=subject, limit=limit)
         while True:
             mark = self._wakeups.mark()
             lease = Lease(caller.run_id or caller.subject, caller.subject, new_id(), duration)
-            look = partial(self._claim, caller=caller, subject=subject, lease=lease, limit=limit)
-            claim = await self._database.write(look)
+            claim = await self._database.write(partial(look, lease=lease))
+            look = partial(look, has_waited=True)
             if claim.deliveries:
                 return claim
             if claim.next_in_s == 0.0:
@@ -385,9 +387,20 @@ class RelayService:
         """A chain by its id. Raises `trace_not_found`."""
         return await self._database.read(lambda connection: waterfall.of_chain(connection, trace_id))
 
-    def _claim(self, tx: Transaction, caller: Caller, subject: str, lease: Lease, limit: int) -> Claim:
+    def _claim(
+        self,
+        tx: Transaction,
+        *,
+        caller: Caller,
+        subject: str,
+        lease: Lease,
+        limit: int,
+        has_waited: bool = False,
+    ) -> Claim:
         fleet = gate(tx)
         _must_live(tx, caller)
+        if has_waited and caller.token_id is not None:
+            require_live_token(tx, caller.token_id)
         endpoint = endpoints.mailbox(tx, subject, is_open=True)
         if not fleet.starts:
             return Claim(endpoint.id, (), None, held_by=fleet)

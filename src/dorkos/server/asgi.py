@@ -66,7 +66,8 @@ def create_app(
     """
     app = _Api(operations, version=system.version)
     seats, traffic = Seats(settings.max_streams), Traffic()
-    source = Source(feed, system.event_span, StreamLimits(seats, keepalive_s, stall_s))
+    streams = StreamLimits(seats, keepalive_s, stall_s, lambda: feed.credential_end)
+    source = Source(feed, system.event_span, streams)
     served = {**parts, "system": system, "sessions": sessions}
     app.add_route("/api/health", health_endpoint(system.version, system.uptime_s))
     app.add_route("/api/ready", ready_endpoint(readiness))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -66,12 +67,13 @@ class Seats:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """What all streams of a server share: their seats, how often each gives a sign of life, and how long one
-    may take nothing of what is there for it."""
+    """What all streams of a server share: their seats, how often each gives a sign of life, how long one may
+    take nothing of what is there for it, and what is set when the next token is ended."""
 
     seats: Seats
     keepalive_s: float = KEEPALIVE_S
     stall_s: float = STALL_S
+    credential_end: Callable[[], asyncio.Event] = asyncio.Event
 
 
 class StalledReaderError(ClientDisconnect):
@@ -117,14 +119,22 @@ class EventStream(Response):
     async def _pump(self, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         gone = asyncio.ensure_future(until_gone(receive))
+        ended = asyncio.ensure_future(self._limits.credential_end().wait())
         coming = asyncio.ensure_future(self._next())
         beat_at = loop.time() + self._limits.keepalive_s
         try:
+            if not await _still_holds(self._verify):
+                return  # It was ended since the request was let in, and before its end would be noticed.
             while True:
                 wait_s = max(beat_at - loop.time(), 0.0)
-                await asyncio.wait({gone, coming}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({gone, ended, coming}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     return
+                if ended.done():
+                    # Whoever's it was: what is ready now may be younger than its end.
+                    ended = asyncio.ensure_future(self._limits.credential_end().wait())
+                    if not await _still_holds(self._verify):
+                        return
                 if coming.done():
                     piece = coming.result()
                     if piece is None:
@@ -139,7 +149,7 @@ class EventStream(Response):
                     await self._write(send, piece)
                     beat_at = loop.time() + self._limits.keepalive_s
         finally:
-            await _end(gone, coming)
+            await _end(gone, ended, coming)
             await self._frames.aclose()
 
     async def _write(self, send: Send, piece: bytes) -> None:
@@ -169,7 +179,7 @@ async def _still_holds(verify: Callable[[], Awaitable[Caller]]) -> bool:
     return True
 
 
-async def _end(*tasks: asyncio.Future[None] | asyncio.Future[bytes | None]) -> None:
+async def _end(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
