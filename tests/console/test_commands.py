@@ -10,7 +10,7 @@ import typer.main
 from dorkos.cli.main import app
 from dorkos.console.render import template_folder
 
-_SAID = re.compile(r'ui\.cli\("dorkos ([a-z-]+(?: [a-z-]+)*)')
+_SAID = re.compile(r'"dorkos ([a-z-]+(?: [a-z][a-z-]*)*)')
 SHOWN = sorted(
     {found for page in template_folder().rglob("*.html") for found in _SAID.findall(page.read_text("utf-8"))}
 )

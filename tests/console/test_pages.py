@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,8 +12,15 @@ import httpx
 import pytest
 
 from dorkos.console.render import POLICY
+from tests.cli.terminal import call
 from tests.console.addresses import EMPTY, pages
 from tests.server_process import ServerProcess
+
+_LOOKS = re.compile(
+    "dorkos (?:status|pulse (?:list|show|stats|runs|missed|questions)|approvals (?:list|show)|sessions list|"
+    "mesh (?:list|inspect|topology|denied)|db status|"
+    "relay (?:messages|endpoints|inbox|trace|rules list|adapters (?:list|show)))(?: |$)"
+)
 
 pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.timeout(600)]
 
@@ -75,6 +84,25 @@ def test_pages_lead_only_to_pages_that_are_there(lived: tuple[httpx.Client, dict
         links.update(link.replace("&amp;", "&") for link in found)
     broken = [link for link in sorted(links) if client.get(link).status_code >= 400]
     assert not broken
+
+
+def test_commands_that_pages_show_do_what_they_say(
+    lived: tuple[httpx.Client, dict[str, str]], lived_in: tuple[ServerProcess, dict[str, str]]
+) -> None:
+    """Those that only look are typed as they stand there: with the right kind of id, and an answer."""
+    client, addresses = lived
+    shown = {
+        html.unescape(command)
+        for address in addresses.values()
+        for command in re.findall(r'data-copy="(dorkos [^"]+)"', client.get(address).text)
+    }
+    looking = sorted(each for each in shown if _LOOKS.match(each) and not re.search(r" [A-Z]+$", each))
+    assert len(looking) > 20
+    home = {"DORK_HOME": str(lived_in[0].home)}
+    failed = {
+        each: done.err for each in looking if (done := call(*shlex.split(each)[1:], environment=home)).code
+    }
+    assert not failed
 
 
 def test_what_is_not_there_is_told_on_a_page(lived: tuple[httpx.Client, dict[str, str]]) -> None:

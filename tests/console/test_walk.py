@@ -57,6 +57,36 @@ def test_a_form_that_is_refused_says_why_beside_the_field(window: Window) -> Non
     window.faults.clear()  # The browser reports the status of the page as an error.
 
 
+def test_a_form_of_before_a_change_is_not_saved_over_it(window: Window, console: Console) -> None:
+    """It says so and keeps what was filled in; saved once more, it is meant."""
+    page = window.page
+    with console.server.client() as api:
+        made = {"name": "Two windows", "cron": "@manual", "prompt": "go", "command": ["true"]}
+        schedule = f"/api/pulse/schedules/{api.post('/api/pulse/schedules', json=made).json()['id']}"
+        window.go(schedule.removeprefix("/api") + "/edit")
+        api.patch(schedule, json={"prompt": "changed elsewhere"})
+        page.get_by_label("Name").fill("Mine")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#refused")).to_contain_text("Nothing was saved.")
+        assert api.get(schedule).json()["prompt"] == "changed elsewhere"
+        window.faults.clear()  # The browser reports the status of the page as an error.
+        expect(page.get_by_label("Name")).to_have_value("Mine")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Mine")
+
+
+def test_a_form_that_is_sent_twice_counts_once(window: Window, console: Console) -> None:
+    """A second press on the button comes before the answer to the first."""
+    page = window.page
+    fill_in(window, "Pressed twice", _QUICK)
+    page.get_by_label("Only on demand").check()
+    page.get_by_role("button", name="Create the schedule").dblclick()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Pressed twice")
+    with console.server.client() as api:
+        names = [each["name"] for each in api.get("/api/pulse/schedules").json()]
+    assert names.count("Pressed twice") == 1
+
+
 def test_a_run_is_watched_and_cancelled(window: Window) -> None:
     """What it prints shows while it runs; the end shows without a reload."""
     page = window.page

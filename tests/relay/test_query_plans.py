@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from dorkos.clock import ManualClock
+from dorkos.db.database import Transaction
+from dorkos.db.schema.tables import metadata
 from dorkos.db.sqlite import SqliteDatabase
 from dorkos.relay.model import LetterFilter
 from dorkos.testing import create_test_db
-from dorkos.vocabulary import RunState
+from dorkos.vocabulary import DeliveryStatus, RunState
 from tests.relay.post_office import ADA, INBOX, PostOffice, post_office
 
 Statements = list[tuple[str, Any]]
@@ -93,3 +95,45 @@ async def test_lists_are_read_in_the_order_of_an_index(watched: tuple[PostOffice
     lists = [(sql, values) for sql, values in statements if " DESC" in sql]
     assert len(lists) == 4
     assert [line for line in await plan_lines(office, lists) if "TEMP B-TREE" in line] == []
+
+
+async def test_a_mailbox_with_much_in_it_is_read_by_its_index_once_statistics_are_known(
+    watched: tuple[PostOffice, Statements],
+) -> None:
+    """ANALYZE says that one mailbox holds nearly all: SQLite then likes to begin with the mailboxes, and
+    sorts all that lies in one, which is seconds at a million."""
+    office, statements = watched
+    await office.send()
+    many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000) "
+
+    def fill(tx: Transaction) -> None:
+        for table, column in (("relay_messages", "subject"), ("relay_index", "endpoint_id")):
+            columns = sa.inspect(metadata.tables[table]).columns.keys()
+            made = {"id": "printf('01J%023d', n)", "message_id": "printf('01J%023d', n)", "position": "n + 9"}
+            made |= {"status": "'delivered'"} if column == "endpoint_id" else {}
+            picked = ", ".join(made.get(name, name) for name in columns if name != "idempotency_key")
+            named = ", ".join(name for name in columns if name != "idempotency_key")
+            newest = f"(SELECT * FROM {table} ORDER BY id DESC LIMIT 1)"
+            tx.execute(sa.text(f"{many}INSERT INTO {table} ({named}) SELECT {picked} FROM {newest}, n"))
+
+    await office.db.write(fill)
+    await office.db.write(lambda tx: tx.execute(sa.text("ANALYZE")))
+    statements.clear()
+    for status in (None, DeliveryStatus.DELIVERED, DeliveryStatus.PENDING, DeliveryStatus.FAILED):
+        for before in (None, "01K"):
+            await office.relay.inbox(ADA, INBOX, status=status, before=before, limit=50)
+    lists = {sql: values for sql, values in statements if " DESC" in sql}
+    assert len(lists) == 4
+
+    def pages(connection: sa.Connection) -> list[list[str]]:
+        """How each chooses its page: what it joins to the few rows of one does not matter."""
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", lists[sql]).all() for sql in lists]
+        return [
+            [line[3] for line in plan for chosen in plan if "SUBQUERY" in chosen[3] and line[1] == chosen[0]]
+            for plan in plans
+        ]
+
+    for page in await office.db.read(pages):
+        assert len(page) == 1
+        assert "SEARCH relay_index USING" in page[0]
+        assert "ix_relay_index_endpoint_id_id (endpoint_id=?" in page[0]

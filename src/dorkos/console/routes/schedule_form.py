@@ -7,7 +7,7 @@ from typing import Any
 
 from dorkos.console.views import schedules, triggers
 from dorkos.console.visit import Fragment, GoTo, Page, Refused, Shown, Visit
-from dorkos.errors import DorkError
+from dorkos.errors import DorkError, ErrorCode
 
 _AGENTS_MAX = 500
 _SHOWN = 8
@@ -38,6 +38,7 @@ async def update(visit: Visit) -> Shown:
     """Store an edit, or show the form again with what is wrong."""
     found = await visit.ask("pulse.schedules.get", id=visit.path["id"])
     try:
+        _check_unchanged(found, visit.form.get("revision", ""))
         await visit.send("pulse.schedules.update", {"id": found["id"], **schedules.body_of(visit.form)})
     except DorkError as refusal:
         return _page(visit, found, schedules.as_given(visit.form), await _agents(visit), refusal)
@@ -57,6 +58,17 @@ async def preview(visit: Visit) -> Shown:
         name: dict(choices).get(visit.form.get(name, "")) for name, choices in schedules.POLICIES.items()
     }
     return Fragment("pulse/preview.html", {"coming": coming, "refused": refused, "policy": policy})
+
+
+def _check_unchanged(found: Mapping[str, Any], seen: str) -> None:
+    """A form holds every field: sent from an old page it would undo what somebody else has changed since."""
+    if seen and seen != str(found["revision"]):
+        raise DorkError(
+            ErrorCode.CONFLICT,
+            "The schedule was changed while you were editing it, in another window or by somebody else.",
+            hint="Nothing was saved. Saving once more replaces what is stored now; to see that first, open"
+            " the schedule in another window.",
+        )
 
 
 async def _agents(visit: Visit) -> list[dict[str, Any]]:

@@ -64,6 +64,16 @@
   }, true);
 
   document.addEventListener("dork:fresh", () => { tick(); follow(); });
+  // A form is sent once, however often its button is pressed: a second press would make a second schedule.
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || event.target.method !== "post") return;
+    if (event.target.dataset.sent) event.preventDefault();
+    event.target.dataset.sent = "yes";
+  });
+  addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+
   // On a phone the sections and the tabs are wider than the window: where one is has to be seen.
   function showPlace() {
     for (const here of document.querySelectorAll("nav [aria-current]")) here.scrollIntoView({ inline: "nearest", block: "nearest" });
