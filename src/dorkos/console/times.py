@@ -45,6 +45,15 @@ class Times:
         moment = self.local(text) if zone is None else from_iso(text).astimezone(_zone(zone, self.now)[1])
         return f"{moment:%a} {moment.day} {moment:%b %Y, %H:%M:%S} {moment.tzname()}"
 
+    def elsewhere(self, text: str, zone: str | None) -> str:
+        """The same instant in another zone; empty if it reads the same there. Without the day if that is the
+        same: `09:00:00 UTC`."""
+        if self.full(text) == self.full(text, zone):
+            return ""
+        there = from_iso(text).astimezone(_zone(zone, self.now)[1])
+        same_day = there.date() == self.local(text).date()
+        return f"{there:%H:%M:%S} {there.tzname()}" if same_day else self.full(text, zone)
+
     def ago(self, text: str | None) -> str:
         """`3 min ago`, `in 2 h`, `now`."""
         if not text:

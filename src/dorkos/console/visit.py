@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +14,9 @@ from dorkos.console.times import Times
 from dorkos.errors import DorkError
 from dorkos.identity.model import Caller
 from dorkos.identity.sessions import form_secret
+
+# Rows of a page, where the list that it is of is asked for as a whole.
+ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Visit:
     async def send(self, name: str, given: Mapping[str, object]) -> Any:
         """The answer of an operation to exactly this input."""
         return await self.desk.ask(self.caller, name, given)
+
+    def part(self, rows: Sequence[Any]) -> tuple[Sequence[Any], str | None]:
+        """Those of a long list that this page shows, and where the next ones are. A page of thousands of rows
+        would be of no use to anybody, and slow for everybody."""
+        text = self.query.get("offset", "")
+        offset = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+        if offset + ROWS >= len(rows):
+            return rows[offset:], None
+        kept = {name: value for name, value in self.query.items() if name not in ("offset", "done", "of")}
+        path: str = self.request.scope["path"]
+        return rows[offset : offset + ROWS], GoTo(path, more={**kept, "offset": str(offset + ROWS)}).address
 
     @property
     def form_secret(self) -> str:

@@ -130,7 +130,9 @@ def pretty(value: Any) -> str:
 
 
 def line(value: Any, length: int = 160) -> str:
-    """A payload or prompt on one line."""
+    """A payload or prompt on one line; nothing for what is not there."""
+    if value is None:
+        return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(plain(text).split())
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dorkos.db.schema.relay import relay_dead_letters as d
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
@@ -69,8 +70,13 @@ def newest_first(
     # The page is chosen from the index alone, then joined: in one statement SQLite may walk the mailboxes
     # first, and then sorts everything that lies in one.
     page = sa.select(i.c.id).where(i.c.endpoint_id == endpoint_id).order_by(i.c.id.desc()).limit(limit)
-    if status is not None:
+    if status is DeliveryStatus.PENDING:
+        page = page.where(IS_PENDING)
+    elif status is not None:
         page = page.where(i.c.status == status)
+    if status is DeliveryStatus.FAILED:
+        # Each has a dead letter: those are few, where all that lies in the mailbox may be a million.
+        page = page.where(i.c.message_id.in_(sa.select(d.c.message_id).where(d.c.endpoint_id == endpoint_id)))
     if before is not None:
         page = page.where(i.c.id < before)
     statement = DELIVERIES.where(i.c.id.in_(page)).order_by(i.c.id.desc())

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
+from dorkos.db.schema.relay import relay_dead_letters as d
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
@@ -81,6 +82,11 @@ def newest_first(
         statement = statement.where(m.c.sender == sender)
     if status is not None:
         statement = statement.where(_stands(status))
+    # What waits and what failed is little beside all that is stored: it is looked for where it is.
+    if status is DeliveryStatus.PENDING:
+        statement = statement.where(m.c.id.in_(sa.select(i.c.message_id).where(IS_PENDING)))
+    elif status is DeliveryStatus.FAILED:  # Each has a dead letter.
+        statement = statement.where(m.c.id.in_(sa.select(d.c.message_id)))
     if before is not None:
         statement = statement.where(m.c.id < before)
     return _with_deliveries(connection, [message_of(row) for row in connection.execute(statement)])

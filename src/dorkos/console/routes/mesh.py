@@ -122,7 +122,8 @@ async def allow(visit: Visit) -> Shown:
 async def topology(visit: Visit) -> Shown:
     """Who may reach whom, and who did."""
     found = await visit.ask("mesh.topology")
-    view = {"topology": found, "graph": graph(found), "tab": "topology"}
+    edges, more = visit.part(found["edges"])
+    view = {"topology": found, "edges": edges, "more": more, "graph": graph(found), "tab": "topology"}
     return Page("mesh/topology.html", "Topology", view, topics="mesh")
 
 
@@ -154,9 +155,10 @@ async def _agent(
 
 
 async def _denials(visit: Visit, refusal: DorkError | None = None) -> Page:
-    found = await visit.ask("mesh.denied")
+    denied, more = visit.part((await visit.ask("mesh.denied"))["denied"])
     view = {
-        "denied": found["denied"],
+        "denied": denied,
+        "more": more,
         "given": visit.form,
         "refused": None if refusal is None else Refused.of(refusal),
         "tab": "denied",

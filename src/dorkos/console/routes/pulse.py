@@ -26,8 +26,18 @@ async def schedules(visit: Visit) -> Shown:
     lanes = {lane["scheduleId"]: lane for lane in seen["lanes"]}
     rank = {schedule_id: place for place, schedule_id in enumerate(lanes)}
     listed.sort(key=lambda schedule: rank.get(schedule["id"], len(rank)))
-    rows = [{**schedule, "lane": lanes.get(schedule["id"])} for schedule in listed]
-    view = {"schedules": rows, "spark": timeline.spark, "tab": "schedules"}
+    text = visit.query.get("text", "").strip()
+    if text:
+        listed = [each for each in listed if text.lower() in f"{each['name']} {each['prompt']}".lower()]
+    shown, more = visit.part(listed)
+    view = {
+        "schedules": [{**schedule, "lane": lanes.get(schedule["id"])} for schedule in shown],
+        "total": len(listed),
+        "more": more,
+        "text": text,
+        "spark": timeline.spark,
+        "tab": "schedules",
+    }
     return Page("pulse/schedules.html", "Pulse", view, topics="pulse mesh")
 
 

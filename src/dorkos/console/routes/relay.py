@@ -55,12 +55,21 @@ async def mailboxes(visit: Visit) -> Shown:
     """All mailboxes with what waits in them."""
     found = await visit.ask("relay.endpoints")
     found.sort(key=lambda box: (box["breaker"] == "closed", -box["pressure"], box["subject"]))
-    return Page(
-        "relay/mailboxes.html",
-        "Mailboxes",
-        {"boxes": found, "takers": _TAKERS, "tab": "mailboxes"},
-        topics="relay",
-    )
+    text = visit.query.get("text", "").strip()
+    if text:
+        found = [
+            box for box in found if text.lower() in f"{box['subject']} {box['description'] or ''}".lower()
+        ]
+    shown, more = visit.part(found)
+    view = {
+        "boxes": shown,
+        "total": len(found),
+        "more": more,
+        "text": text,
+        "takers": _TAKERS,
+        "tab": "mailboxes",
+    }
+    return Page("relay/mailboxes.html", "Mailboxes", view, topics="relay")
 
 
 async def mailbox(visit: Visit) -> Shown:
@@ -210,7 +219,7 @@ async def _compose(visit: Visit, given: Any, refusal: DorkError | None = None) -
 
 
 async def _rules(visit: Visit, refusal: DorkError | None = None) -> Page:
-    listed = await visit.ask("relay.rules")
+    shown, more = visit.part(await visit.ask("relay.rules"))
     explained = None
     refused = None if refusal is None else Refused.of(refusal)
     if visit.query.get("to"):
@@ -221,7 +230,8 @@ async def _rules(visit: Visit, refusal: DorkError | None = None) -> Page:
         except DorkError as said:
             refused = Refused.of(said)
     view = {
-        "rules": listed,
+        "rules": shown,
+        "more": more,
         "explained": explained,
         "asked": {"from": visit.query.get("from", ""), "to": visit.query.get("to", "")},
         "given": visit.form,

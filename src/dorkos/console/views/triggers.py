@@ -119,8 +119,8 @@ def short(milliseconds: int | None) -> str:
     """A duration as the fields take it."""
     if milliseconds is None:
         return ""
-    for unit in ("d", "h", "m", "s"):
-        if milliseconds and milliseconds % _MILLISECONDS[unit] == 0:
+    for unit in ("d", "h", "m", "s") if milliseconds else ("s",):
+        if milliseconds % _MILLISECONDS[unit] == 0:
             return f"{milliseconds // _MILLISECONDS[unit]}{unit}"
     return f"{milliseconds}ms"
 
