@@ -33,7 +33,8 @@ print(*(child.pid for child in children), 'pids')
 while True: signal.pause()
 """
 # It is never silent, and never ends.
-CHATTY = "while True: print('still here')"
+# Often enough for any idle limit, and it leaves the processor to others.
+CHATTY = "import threading\nwhile not threading.Event().wait(0.02): print('still here', flush=True)"
 
 
 @pytest.fixture
