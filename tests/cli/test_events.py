@@ -24,7 +24,7 @@ def test_events_go_on_after_a_cursor(dorkos: Dorkos) -> None:
     for name in ("a", "b", "c"):
         dorkos("relay", "open", f"relay.human.events-{name}")
     words = ("events", "--after", cursor, "--kinds", "relay.endpoint.opened")
-    first = dorkos(*words, "--limit", "2", "--json").lines
+    first = dorkos(*words, "--follow", "--limit", "2", "--json").lines
     second = dorkos("events", "--after", first[-1]["cursor"], "--limit", "1", "--json").lines
     assert [event["data"]["subject"][-1] for event in (*first, *second)] == ["a", "b", "c"]
     assert {event["kind"] for event in first} == {"relay.endpoint.opened"}

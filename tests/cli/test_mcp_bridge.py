@@ -222,13 +222,14 @@ async def test_the_last_line_needs_no_end() -> None:
 
 
 async def test_what_is_not_done_in_time_is_broken_off_at_the_end() -> None:
-    """A client that is gone is not waited for longer than the grace."""
+    """A client that is gone is not waited for longer than the grace; one that still reads is told."""
     async with talking(grace_s=0.0) as (talk, ended):
         talk.ask(1, "wait")
         await talk.server.entered.wait()
         await ended()
         assert talk.server.cancelled.is_set()
-        assert await talk.rest() == b""
+        told = json.loads(await talk.rest())
+        assert (told["id"], told["error"]["data"]["code"]) == (1, "outcome_unknown")
 
 
 async def test_a_client_that_does_not_read_is_no_fault() -> None:

@@ -37,6 +37,7 @@ _FACTS: Mapping[str, Callable[[Any], str]] = {
 
 def events(
     context: typer.Context,
+    *,
     topics: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Only these topics: pulse, relay, mesh, system, with commas."),
@@ -48,6 +49,9 @@ def events(
         str | None, typer.Option(metavar="CURSOR", help="Begin after this cursor instead of now.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+    follow_: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C, as it does without this word, too.")
+    ] = False,
 ) -> None:
     """Show committed events until Ctrl-C, one a line.
 
@@ -58,6 +62,7 @@ def events(
 
         dorkos events --topics pulse,relay
     """
+    del follow_  # For hands that are used to it from other programs.
     options = options_of(context)
     shown = 0
     if not options.json:

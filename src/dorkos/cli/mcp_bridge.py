@@ -24,7 +24,7 @@ from dorkos.cli.mcp_messages import (
     request_of,
     version_of,
 )
-from dorkos.errors import DorkError
+from dorkos.errors import DorkError, ErrorCode
 
 log = logging.getLogger("dorkos.mcp")
 
@@ -35,6 +35,12 @@ _AT_ONCE_MAX = 100
 # How long what is under way may take when the client has closed its end.
 _GRACE_S = 5.0
 _CHUNK = 64 * 1024
+
+_CUT_OFF = DorkError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The input ended, and this was not answered soon after.",
+    hint="What it was to change may be stored: look before you repeat it, and leave the input open.",
+)
 
 # A line, or None for one that is too long.
 Line = bytes | None
@@ -72,12 +78,15 @@ class Bridge:
         writer = asyncio.create_task(self._write_all())
         while not isinstance(line := await lines.get(), _End):
             await self._take(line)
-        under_way = list(self._under_way.values())
+        under_way = dict(self._under_way)
         if under_way:
-            await asyncio.wait(under_way, timeout=self._grace_s)
-        for task in under_way:
+            await asyncio.wait(under_way.values(), timeout=self._grace_s)
+        for request_id, task in under_way.items():
+            if not task.done() and request_id is not None:
+                # Whoever closed one end may still read at the other.
+                self._say(refusal_message(request_id, _CUT_OFF))
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*under_way.values(), return_exceptions=True)
         self._answers.put_nowait(_End())
         await writer
 
