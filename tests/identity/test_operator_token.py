@@ -34,7 +34,9 @@ def test_a_directory_that_cannot_take_the_token_is_refused(tmp_path: Path) -> No
     assert (tmp_path / "token").stat().st_ctime_ns == made.st_ctime_ns
 
 
-@pytest.mark.parametrize("content", [b"", b"short\n", b"\xff\xfe" * 30])
+@pytest.mark.parametrize(
+    "content", [b"", b"short\n", b"\xff\xfe" * 30, b"\x00" * 60, b"one word, and more\n" * 3, b"x" * 501]
+)
 def test_a_file_without_a_token_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     """Whoever still uses the old token must not be locked out silently."""
     path = tmp_path / "token"

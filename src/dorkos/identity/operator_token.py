@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.tokens import new_secret
 from dorkos.plain_file import read_file
 
-_MINIMUM_LENGTH = 20
+# What a header can carry as one word, and nobody guesses.
+_TOKEN = re.compile(r"[!-~]{20,500}")
 
 
 def load_or_create(path: Path) -> str:
@@ -45,7 +47,7 @@ def read(path: Path) -> str:
             f"The operator's token {path} cannot be read: {fault}.",
             hint="Start the server once as this user, or pass the token in DORKOS_TOKEN.",
         ) from fault
-    if len(token) < _MINIMUM_LENGTH:
+    if _TOKEN.fullmatch(token) is None:
         raise DorkError(
             ErrorCode.TOKEN_MISSING,
             f"{path} does not hold a token.",
