@@ -74,6 +74,7 @@ class ErrorCode(StrEnum):
 
     TOO_MANY_STREAMS = "too_many_streams"
     TOO_MANY_FAILURES = "too_many_failures"
+    TOO_MANY_PROPOSALS = "too_many_proposals"
     EXPOSURE_REFUSED = "exposure_refused"
 
     NOT_RUNNING = "not_running"
@@ -218,6 +219,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ),
     ErrorCode.TOO_MANY_FAILURES: ErrorRow(
         429, 5, "This address has shown tokens that do not hold, too often; a token that holds is let in."
+    ),
+    ErrorCode.TOO_MANY_PROPOSALS: ErrorRow(
+        429, 6, "As many schedules of this agent wait for approval as may wait at once."
     ),
     ErrorCode.EXPOSURE_REFUSED: ErrorRow(
         400, 2, "The server would be reached from other machines, and nobody said by which names."

@@ -289,3 +289,20 @@ async def test_an_unknown_question_is_refused(shop: Workshop) -> None:
     await refused(ErrorCode.APPROVAL_NOT_FOUND, shop.store.approvals.get("nobody"))
     answering = shop.store.approvals.approve("nobody", content_hash="", answer=None, actor=ACTOR)
     await refused(ErrorCode.APPROVAL_NOT_FOUND, answering)
+
+
+async def test_an_agent_may_have_only_so_many_proposals_wait(
+    db: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    """More would bury what others ask. An answer makes room, and what waits may be changed meanwhile."""
+    shop = workshop(db, clock, tmp_path, max_proposals=2)
+    first, question = await proposed(shop)
+    await proposed(shop)
+    await refused(ErrorCode.TOO_MANY_PROPOSALS, shop.propose(AGENT, WHY))
+    await shop.propose("relay.agent.default.other", WHY)
+    assert len(await waiting(shop)) == 3
+
+    await approve(shop, question)
+    await proposed(shop)
+    await refused(ErrorCode.TOO_MANY_PROPOSALS, shop.propose(AGENT, WHY))
+    assert first.id not in {one.schedule_id for one in await waiting(shop)}

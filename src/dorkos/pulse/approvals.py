@@ -101,6 +101,25 @@ def require_reason(reason: str | None) -> None:
         )
 
 
+def require_room(tx: Transaction, author: Author, *, most: int) -> None:
+    """Raise `too_many_proposals` if so many schedules of this author wait already: nobody reads them all.
+
+    Changes of one server are made one after the other; of two servers each may let one through too many.
+    """
+    waiting = sa.select(approvals.c.id).where(
+        _PENDING, _OF_SCHEDULES, approvals.c.proposed_by == author.subject
+    )
+    if len(tx.execute(waiting.limit(most)).all()) < most:
+        return
+    raise DorkError(
+        ErrorCode.TOO_MANY_PROPOSALS,
+        f"{most} schedules of {author.subject} wait for approval already.",
+        hint="Wait until a person has decided, or change one of those that wait. `scheduler.maxProposals` "
+        "says how many may wait.",
+        details={"limit": most},
+    )
+
+
 def require_live(tx: Transaction, author: Author) -> None:
     """Raise `token_invalid` for a run that has ended since its request was authenticated."""
     if author.run_id is not None:

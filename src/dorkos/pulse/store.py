@@ -444,6 +444,7 @@ class PulseStore:
         approvals.require_live(tx, author)
         if author.is_agent:
             approvals.require_reason(draft.reason)
+            approvals.require_room(tx, author, most=self._settings.max_proposals)
             draft = replace(draft, status=ScheduleStatus.PENDING_APPROVAL)
         created = schedules.create(
             tx,

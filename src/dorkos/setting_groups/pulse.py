@@ -37,6 +37,13 @@ class SchedulerSettings(Group):
         ge=0,
         le=1000,
     )
+    max_proposals: int = setting(
+        50,
+        "DORKOS_MAX_PROPOSALS",
+        "Schedules of one agent that wait for approval at once; more are refused.",
+        ge=1,
+        le=10_000,
+    )
     lease_seconds: int = setting(
         30, "DORKOS_RUN_LEASE_SECONDS", "How long a run stays claimed without a sign of life.", ge=5, le=3600
     )
