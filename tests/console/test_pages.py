@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from dorkos.console.render import POLICY
+from dorkos.console.site import GROUPS
 from tests.cli.terminal import call
 from tests.console.addresses import EMPTY, pages
 from tests.server_process import ServerProcess
@@ -103,6 +104,43 @@ def test_commands_that_pages_show_do_what_they_say(
         each: done.err for each in looking if (done := call(*shlex.split(each)[1:], environment=home)).code
     }
     assert not failed
+
+
+@pytest.mark.parametrize("given", [{}, {"kind": "?", "to": "?", "priority": "x", "revision": "\u0663"}])
+def test_a_form_with_nothing_or_nonsense_in_it_is_refused(empty: httpx.Client, given: dict[str, str]) -> None:
+    """Every form there is; it is the sender's fault then, never the server's."""
+    page = empty.get("/pulse/new").text
+    secret = re.search('name="form-secret" value="([^"]+)"', page)
+    assert secret is not None
+    headers = {"Origin": str(empty.base_url).rstrip("/")}
+    forms = [path for group in GROUPS for method, path, _ in group if method == "POST"]
+    assert len(forms) > 25
+    told = {}
+    for path in forms:
+        address = re.sub(r"\{\w+\}", "01JD8Q2M5W7ZC3K9VXN4T6BRAE", path)
+        told[path] = empty.post(
+            address, data={**given, "form-secret": secret[1]}, headers=headers
+        ).status_code
+    assert not {path: status for path, status in told.items() if status >= 500}
+    assert set(told.values()) >= {400, 404}
+
+
+def test_who_only_looks_is_offered_nothing_to_press(
+    lived: tuple[httpx.Client, dict[str, str]], lived_in: tuple[ServerProcess, dict[str, str]]
+) -> None:
+    """A token that only reads sees the pages; what it sends all the same is refused."""
+    _, addresses = lived
+    with lived_in[0].client() as api:
+        token = api.post("/api/tokens", json={"name": "reader"}).json()["token"]
+    with lived_in[0].client(token) as reader:
+        reader.headers["Accept"] = "text/html"
+        for name in ("schedule", "adapter", "adapters", "dead-letters", "agent", "database"):
+            shown = reader.get(addresses[name])
+            assert shown.status_code == 200, name
+            assert re.findall('<form method="post" action="(?!/logout)', shown.text) == [], name
+        refused = reader.post(f"{addresses['schedule']}/delete")
+    assert refused.status_code == 403
+    assert "it needs the scope" in refused.text
 
 
 def test_what_is_not_there_is_told_on_a_page(lived: tuple[httpx.Client, dict[str, str]]) -> None:

@@ -51,7 +51,7 @@ class PageRoute:
     handler: Handler
 
 
-_GROUPS = (
+GROUPS = (
     overview.ROUTES,
     schedule_form.ROUTES,  # Before `pulse`, whose addresses with parameters would take theirs.
     pulse.ROUTES,
@@ -69,7 +69,7 @@ def add_console(app: Starlette, desk: Desk, sessions: BrowserSessions) -> None:
     app.add_route("/static/{name:path}", static_endpoint)
     app.add_route(LOGIN_PATH, login.login_endpoint(sessions))
     app.add_route("/logout", login.logout_endpoint(sessions), methods=["POST"])
-    for method, path, handler in (entry for group in _GROUPS for entry in group):
+    for method, path, handler in (entry for group in GROUPS for entry in group):
         app.add_route(path, page_endpoint(handler, desk), methods=[method])
 
 
@@ -121,6 +121,7 @@ async def _frame(visit: Visit, page: Page) -> dict[str, object]:
         "fleet": fleet,
         "inbox_count": len(waiting),
         "form_secret": visit.form_secret,
+        "operates": visit.caller.is_operator,
         "notice": NOTICES.get(visit.query.get("done", "")),
         "undo": undo(visit.query.get("done", ""), visit.query.get("of", "")),
         "traces": visit.desk.knows("relay.chain"),

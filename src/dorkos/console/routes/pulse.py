@@ -68,7 +68,9 @@ async def runs(visit: Visit) -> Shown:
     """Runs, newest first."""
     state, cursor = visit.query.get("state") or None, visit.query.get("cursor")
     found = await visit.ask("pulse.runs.list", status=state, cursor=cursor, limit=_PAGE)
-    names = {each["id"]: each["name"] for each in await visit.ask("pulse.schedules.list")}
+    ids = sorted({each["scheduleId"] for each in found if each["scheduleId"]})
+    of = await asyncio.gather(*(_schedule(visit, each) for each in ids))
+    names = {each["id"]: each["name"] for each in of if each is not None}
     query = {**({"state": state} if state else {})}
     older = (
         {**query, "cursor": f"{found[-1]['createdAt']}~{found[-1]['id']}"} if len(found) == _PAGE else None
@@ -97,12 +99,7 @@ async def run(visit: Visit) -> Shown:
 
 async def _run_page(visit: Visit, refusal: DorkError | None = None) -> Page:
     found = await visit.ask("pulse.runs.get", id=visit.path["id"])
-    schedule = None
-    if found["scheduleId"] is not None:
-        try:
-            schedule = await visit.ask("pulse.schedules.get", id=found["scheduleId"])
-        except DorkError:
-            schedule = None  # Deleted; its runs stay until they are too old.
+    schedule = await _schedule(visit, found["scheduleId"])
     chunks, last, cut = await _output(visit, found["id"], 0)
     view = {
         "run": found,
@@ -183,6 +180,17 @@ async def delete(visit: Visit) -> Shown:
     """Delete a schedule."""
     await visit.ask("pulse.schedules.delete", id=visit.path["id"])
     return GoTo("/pulse", "deleted")
+
+
+async def _schedule(visit: Visit, schedule_id: str | None) -> dict[str, Any] | None:
+    """None for a run without one, and for one that was deleted: its runs stay until they are too old."""
+    if schedule_id is None:
+        return None
+    try:
+        found: dict[str, Any] = await visit.ask("pulse.schedules.get", id=schedule_id)
+    except DorkError:
+        return None
+    return found
 
 
 async def _agent(visit: Visit, agent_id: str | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from dorkos.errors import DorkError
 from dorkos.storable import parse_json
 
 _PAGE = 50
+_NOTHING_WRITTEN = {"subject": "", "payload": "", "replyTo": ""}
 _TAKERS = {"claim": "whoever claims", "run": "runs of its agent", "adapter": "an adapter"}
 
 
@@ -151,9 +152,27 @@ async def chain(visit: Visit) -> Shown:
         if refusal.http_status != HTTPStatus.NOT_FOUND:
             raise  # A chain without messages is one that a run began, and that went no further.
     spans = found["spans"]
+    of = await _run_names(visit, spans)
     ago = visit.times.since_ms(min(span["sentAt"] for span in spans)) if spans else 0
-    view = {"chain": chain_id, "bars": waterfall(spans, ago), "truncated": found.get("truncated")}
+    view = {"chain": chain_id, "bars": waterfall(spans, ago, of), "truncated": found.get("truncated")}
     return Page("relay/chain.html", "Trace", view, topics="relay pulse")
+
+
+async def _run_names(visit: Visit, spans: list[dict[str, Any]]) -> dict[str, str]:
+    """Schedules and agents of runs, by id; those that are gone have no name."""
+    asked = {
+        (operation, span[key])
+        for span in spans
+        for key, operation in (("scheduleId", "pulse.schedules.get"), ("agentId", "mesh.get"))
+        if span["kind"] == "run" and span.get(key)
+    }
+    names = {}
+    for operation, identity in sorted(asked):
+        try:
+            names[identity] = (await visit.ask(operation, id=identity))["name"]
+        except DorkError:
+            continue
+    return names
 
 
 async def rules(visit: Visit) -> Shown:
@@ -188,8 +207,7 @@ async def remove_rule(visit: Visit) -> Shown:
 
 async def compose(visit: Visit) -> Shown:
     """A message to write."""
-    given = {"subject": visit.query.get("to", ""), "payload": "", "replyTo": ""}
-    return await _compose(visit, given)
+    return await _compose(visit, {**_NOTHING_WRITTEN, "subject": visit.query.get("to", "")})
 
 
 async def send(visit: Visit) -> Shown:
@@ -201,7 +219,7 @@ async def send(visit: Visit) -> Shown:
             body["replyTo"] = form["replyTo"].strip()
         receipt = await visit.send("relay.publish", body)
     except DorkError as refusal:
-        return await _compose(visit, form, refusal)
+        return await _compose(visit, {**_NOTHING_WRITTEN, **form}, refusal)
     stopped = any(each["outcome"] != "delivered" for each in receipt["recipients"])
     notice = "sent-stopped" if stopped or not receipt["recipients"] else "sent"
     return GoTo(f"/relay/messages/{receipt['messageId']}", notice)

@@ -42,7 +42,7 @@ async def _named(visit: Visit, ulid: str) -> str | None:
     return None
 
 
-async def _carrying(visit: Visit, words: str) -> dict[str, list[tuple[str, str, str]]]:
+async def _carrying(visit: Visit, words: str) -> dict[str, list[tuple[str, str, Any]]]:
     schedules, agents, boxes, texts = await asyncio.gather(
         visit.ask("pulse.schedules.list"),
         visit.ask("mesh.list", text=words, limit=_SHOWN),
@@ -72,15 +72,13 @@ async def _carrying(visit: Visit, words: str) -> dict[str, list[tuple[str, str, 
     }
 
 
-async def _texts(visit: Visit, words: str) -> list[tuple[str, str, str]]:
+async def _texts(visit: Visit, words: str) -> list[tuple[str, str, Any]]:
     try:
         found: Any = await visit.ask("relay.search", text=words, limit=_SHOWN)
     except DorkError:
         return []  # What is no query of that search may still name something else.
     listed = found["messages"]
-    return [
-        (f"/relay/messages/{each['id']}", each["subject"], str(each.get("payload", ""))) for each in listed
-    ]
+    return [(f"/relay/messages/{each['id']}", each["subject"], each.get("payload", "")) for each in listed]
 
 
 ROUTES = (("GET", "/search", search),)

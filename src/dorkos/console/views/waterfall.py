@@ -26,21 +26,24 @@ class Bar:
     took: str
 
 
-def waterfall(spans: Sequence[Mapping[str, Any]], now_ms: int) -> list[Bar]:
-    """The bars. `now_ms` is how long ago the first began: what is under way reaches to now."""
+def waterfall(
+    spans: Sequence[Mapping[str, Any]], now_ms: int, names: Mapping[str, str] | None = None
+) -> list[Bar]:
+    """The bars. `now_ms` is how long ago the first began: what is under way reaches to now. `names` are those
+    of schedules and agents by id."""
     ends = [span["offsetMs"] + _took(span, now_ms) for span in spans]
     whole = max([*ends, 1])
-    return [_bar(span, whole, now_ms) for span in spans]
+    return [_bar(span, whole, now_ms, names or {}) for span in spans]
 
 
-def _bar(span: Mapping[str, Any], whole: int, now_ms: int) -> Bar:
+def _bar(span: Mapping[str, Any], whole: int, now_ms: int, names: Mapping[str, str]) -> Bar:
     took = _took(span, now_ms)
     is_run = span["kind"] == "run"
     x = min(span["offsetMs"] / whole * 100, 100 - _LEAST_PERCENT)
     width = max(took / whole * 100, _LEAST_PERCENT)
     return Bar(
         span=span,
-        title="a run" if is_run else str(span.get("endpoint") or span.get("subject") or ""),
+        title=_run(span, names) if is_run else str(span.get("endpoint") or span.get("subject") or ""),
         address=f"/pulse/runs/{span['runId']}" if is_run else f"/relay/messages/{span['messageId']}",
         indent=min(span["depth"], 8),
         x=f"{x:.2f}%",
@@ -48,6 +51,11 @@ def _bar(span: Mapping[str, Any], whole: int, now_ms: int) -> Bar:
         tone=_tone(span["status"]),
         took=duration(took) if span.get("durationMs") is not None else f"{duration(took)} so far",
     )
+
+
+def _run(span: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    name = names.get(span.get("scheduleId") or "") or names.get(span.get("agentId") or "")
+    return f"run of {name}" if name else "a run"
 
 
 def _took(span: Mapping[str, Any], now_ms: int) -> int:

@@ -30,6 +30,7 @@
   const STEP = { x: 130, y: 84 };
 
   function places(elements) {
+    const narrow = box.clientWidth < 600; // Then one below the other: above, in the middle, below.
     const nodes = elements.map((each) => each.data).filter((data) => data.kind && !data.source);
     const targets = new Set(elements.map((each) => each.data.target));
     const at = {};
@@ -37,16 +38,21 @@
     let widest = 1;
     for (const group of nodes.filter((node) => node.kind === "namespace")) {
       const agents = nodes.filter((node) => node.parent === group.id);
-      const columns = Math.max(1, Math.ceil(Math.sqrt(agents.length * 1.6)));
+      const columns = narrow ? 2 : Math.max(1, Math.ceil(Math.sqrt(agents.length * 1.6)));
       widest = Math.max(widest, Math.min(columns, agents.length));
       agents.forEach((agent, n) => { at[agent.id] = { x: (n % columns) * STEP.x, y: y + Math.floor(n / columns) * STEP.y }; });
       y += Math.ceil(agents.length / columns) * STEP.y + 60;
     }
     const others = nodes.filter((node) => node.kind === "address");
-    for (const [side, x] of [[false, -2.2 * STEP.x], [true, (widest + 1.2) * STEP.x]]) {
-      const here = others.filter((node) => targets.has(node.id) === side);
+    for (const later of [false, true]) {
+      const here = others.filter((node) => targets.has(node.id) === later);
+      const rows = Math.ceil(here.length / 2);
       const step = Math.max(56, (y - 60) / Math.max(here.length, 1));
-      here.forEach((node, n) => { at[node.id] = { x, y: (n + 0.5) * step - (here.length * step - y + 60) / 2 - 30 }; });
+      here.forEach((node, n) => {
+        at[node.id] = narrow
+          ? { x: (n % 2) * STEP.x, y: (later ? y + 20 : -110 - (rows - 1) * 70) + Math.floor(n / 2) * 70 }
+          : { x: later ? (widest + 1.2) * STEP.x : -2.2 * STEP.x, y: (n + 0.5) * step - (here.length * step - y + 60) / 2 - 30 };
+      });
     }
     return at;
   }
