@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -42,6 +43,8 @@ class Found:
     accounts: list[Account] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each part took to be measured."""
 
     @property
     def all_rows(self) -> list[Row]:
@@ -54,6 +57,7 @@ class Found:
             "contests": [figure.document() for figures in self.figures.values() for figure in figures],
             "restarts": [account.document() for account in self.accounts],
             "growth": [curve.document() for curve in self.curves],
+            "seconds": {name: round(took, 1) for name, took in self.seconds.items()},
             "promises": [row.document() for row in self.all_rows],
         }
 
@@ -65,7 +69,10 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in where.items() if name != "peers"))
     found = Found()
     for name in asked.names or _ALL:
+        begun = time.monotonic()
         _measure(name, asked.rounds, found)
+        found.seconds[name] = time.monotonic() - begun
+        print(f"\n[{name} took {found.seconds[name]:.0f} s]", flush=True)
         if asked.write is not None:
             _write(asked.write, name, found, tables.machine(where))
     print()
@@ -73,6 +80,7 @@ def main() -> None:
         print(row)
     if asked.json is not None:
         asked.json.write_text(json.dumps({"machine": where} | found.document(), indent=1) + "\n")
+    print(f"\n{sum(found.seconds.values()) / 60:.1f} minutes")
     if any(row.kept is False for row in found.all_rows):
         raise SystemExit(1)
 

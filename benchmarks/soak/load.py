@@ -13,7 +13,7 @@ import httpx
 
 from benchmarks.payload import CONTENT
 from benchmarks.soak import inside
-from benchmarks.soak.wire import Line
+from benchmarks.soak.wire import Line, RefusedError
 from tests.server_process import ServerProcess
 
 MAILBOXES = tuple(f"relay.human.over{number}" for number in range(2))
@@ -214,7 +214,7 @@ class Load:
             "/relay/dead",
             "/database",
         ):
-            (await browser.get(page, headers={"Accept": "text/html"})).raise_for_status()
+            _must_be_fine(await browser.get(page, headers={"Accept": "text/html"}))
         as_operator = {"Authorization": f"Bearer {self._token}"}
         for path in (
             "/metrics",
@@ -223,16 +223,22 @@ class Load:
             "/api/relay/search?q=report",
             "/api/pulse/runs",
         ):
-            (await browser.get(path, headers=as_operator)).raise_for_status()
+            _must_be_fine(await browser.get(path, headers=as_operator))
         called = await browser.post("/mcp", json=_CALL, headers=as_operator | _MCP_HEADERS)
-        called.raise_for_status()
+        _must_be_fine(called)
         self.told.counts["visits"] += 1
 
     async def _discover(self, browser: httpx.AsyncClient) -> None:
         as_operator = {"Authorization": f"Bearer {self._token}"}
         answer = await browser.post("/api/mesh/discover", json={"roots": [self._folder]}, headers=as_operator)
-        answer.raise_for_status()
+        _must_be_fine(answer)
         self.told.counts["discoveries"] += 1
+
+
+def _must_be_fine(answer: httpx.Response) -> None:
+    """Raises `RefusedError` with what the server had to say."""
+    if not answer.is_success:
+        raise RefusedError(f"{answer.request.url.path}: {answer.status_code} {answer.text[:300]}")
 
 
 _MCP_HEADERS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
