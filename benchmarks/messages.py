@@ -119,7 +119,7 @@ async def _figures(server: PostgresServer, rounds: int) -> list[Figure]:
 
 def rows(found: Sequence[Figure]) -> list[Row]:
     """What is promised of them."""
-    by = {(figure.work, figure.name): figure.middle for figure in found}
+    by = {(figure.work, figure.name): figure.middle for figure in found if figure.missing is None}
     ours = Ours().name
     share = {work: by[work, ours] / by[work, _Raw.name] for work in (PUBLISH, CARRY)}
     return [

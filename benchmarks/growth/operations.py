@@ -23,6 +23,7 @@ METRICS = "metrics"
 BATCH = 256
 
 _PAGE = 50
+_FEW = 10
 _INSTANTS = 1000
 
 
@@ -92,9 +93,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "what was missed of 1,000 instants": _missed,
     "timeline of 10 schedules": _timeline,
     # At last: nothing counts or indexes here what they add, as the loops of a server do each second.
-    PUBLISH_ONE: lambda stored: stored.one(),
+    PUBLISH_ONE: lambda stored: stored.alone(_FEW),
     PUBLISH: lambda stored: stored.publish(BATCH),
     CARRY: lambda stored: stored.carry(BATCH),
 }
-PIECES = {PUBLISH: BATCH, CARRY: BATCH}
+PIECES = {PUBLISH_ONE: _FEW, PUBLISH: BATCH, CARRY: BATCH}
 """How many pieces of work one operation is, where it is more than one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import due
+from benchmarks import due, messages
 from benchmarks.__main__ import _print_contests
 from benchmarks.contest import Contestant, Doer, Figure, Work, hold
 from benchmarks.peers.jetstream import JetStream
@@ -85,3 +85,12 @@ def test_the_table_says_who_is_missing(capsys: pytest.CaptureFixture[str]) -> No
     assert "not installed: No module named 'gone'" in lines[2]
     assert " 1.00 " in lines[3]
     assert " 2.00 " in lines[4]
+
+
+def test_promises_about_messages_are_judged_without_peers() -> None:
+    """They are about DorkOS and its limits only."""
+    ours, rivals = ("DorkOS", "raw SQLite", "one synced commit"), ("litequeue", "NATS JetStream")
+    works = (messages.PUBLISH, messages.CARRY, messages.ALONE)
+    found = [Figure(work, name, "all", (9000.0,)) for work in works for name in ours]
+    found += [Figure(work, name, "all", missing="not installed") for work in works for name in rivals]
+    assert [row.kept for row in messages.rows(found)] == [True] * 5
