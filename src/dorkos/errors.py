@@ -73,6 +73,7 @@ class ErrorCode(StrEnum):
     FLEET_ON_HOLD = "fleet_on_hold"
 
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_FAILURES = "too_many_failures"
     TOO_MANY_PROPOSALS = "too_many_proposals"
     EXPOSURE_REFUSED = "exposure_refused"
@@ -216,6 +217,9 @@ ERRORS: Mapping[ErrorCode, ErrorRow] = {
     ),
     ErrorCode.TOO_MANY_STREAMS: ErrorRow(
         429, 6, "The server holds as many event streams as it is willing to."
+    ),
+    ErrorCode.TOO_MANY_CONNECTIONS: ErrorRow(
+        503, 6, "As many connections are open as the files that the server may open leave room for."
     ),
     ErrorCode.TOO_MANY_FAILURES: ErrorRow(
         429, 5, "This address has shown tokens that do not hold, too often; a token that holds is let in."

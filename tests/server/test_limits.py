@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Any
 
 import annotated_types
@@ -13,6 +14,7 @@ from dorkos.operation import McpTool, Operation
 from dorkos.server import protocol
 from dorkos.server.deadline import answered, arriving
 from dorkos.server.operations import OPERATIONS
+from tests.db.room import only_more_files
 from tests.server.kit import TOKEN, connected, raw, serving
 
 _PAGE_MAX = 1000
@@ -63,6 +65,33 @@ async def test_headers_that_do_not_come_are_not_waited_for(monkeypatch: pytest.M
         assert b'"request_timeout"' in await raw(served.http.url, b"")
         served.shelf.released.set()
         assert (await asking).status_code == 200
+
+
+async def test_whoever_says_nothing_makes_room_for_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has waited longest, and nobody who is being answered."""
+    monkeypatch.setattr(protocol, "room_for_connections", lambda: 3)
+    ask = f"GET /api/health HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n".encode("ascii")
+    async with serving() as served:
+        asking = asyncio.ensure_future(served.client.post("/api/shelf/poll"))
+        await served.shelf.entered.wait()
+        async with connected(served.http.url) as first, connected(served.http.url) as second:
+            assert (await raw(served.http.url, ask)).startswith(b"HTTP/1.1 200 ")
+            told = await first[0].read()
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b'"too_many_connections"' in told
+            second[1].write(ask)
+            assert (await second[0].read()).startswith(b"HTTP/1.1 200 ")
+        served.shelf.released.set()
+        assert (await asking).status_code == 200
+
+
+def test_room_for_connections_leaves_files_for_the_work() -> None:
+    """Runs and the database need some, and with few files connections get half."""
+    now = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert 0 < protocol.room_for_connections() <= max(now - 256, now // 2)
+    with only_more_files(50):
+        few = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert protocol.room_for_connections() == max(few - 256, few // 2) < few
 
 
 async def test_an_answer_that_takes_too_long_is_given_up() -> None:

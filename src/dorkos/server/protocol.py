@@ -23,14 +23,37 @@ _TOO_SLOW = DorkError(
     hint="Nothing was done; send it again.",
 )
 
+_NO_ROOM = DorkError(
+    ErrorCode.TOO_MANY_CONNECTIONS,
+    "More connections are open than this server has room for.",
+    hint="Nothing was done. Close some, or let the server open more files (`ulimit -n`).",
+)
+# Files that are left to runs, the database and the log, however many want to speak.
+_FILES_KEPT = 256
+
 # A connection that is closed while bytes still arrive is reset, and a reset may overtake the answer.
 _LINGER_S = 1.0
 # Whoever opens a connection says within this time what they want, or makes room for others.
 HEADERS_WITHIN_S = 30.0
 
 
+def room_for_connections() -> int:
+    """How many may be open at once, by how many files this process may open."""
+    if sys.platform == "win32":
+        return 10_000
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return 100_000
+    return max(files - _FILES_KEPT, files // 2)
+
+
 class Protocol(H11Protocol):
-    """Refuses what is not HTTP in JSON, like everything else, and what does not come to the point."""
+    """Refuses what is not HTTP in JSON, like everything else, and what does not come to the point.
+
+    When there is no room, whoever has waited longest without asking for anything makes it.
+    """
 
     _is_refused = False
     _patience: asyncio.TimerHandle | None = None
@@ -39,6 +62,8 @@ class Protocol(H11Protocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._wait_for_headers()
+        if len(self.connections) > room_for_connections():
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -60,6 +85,24 @@ class Protocol(H11Protocol):
         fault = sys.exc_info()[1]
         is_long = isinstance(fault, h11.RemoteProtocolError) and fault.error_status_hint == 431
         self._refuse(HEADERS_TOO_LARGE if is_long else _NOT_HTTP)
+
+    @property
+    def patience_ends(self) -> float | None:
+        """When it has been waited long enough for a request, by the loop's clock; None while there is one."""
+        return None if self._patience is None else self._patience.when()
+
+    def give_way(self) -> None:
+        """Say that there is no room, and close."""
+        self._refuse(_NO_ROOM)
+        self.transport.close()
+
+    def _make_room(self) -> None:
+        silent = [
+            (other.patience_ends, other)
+            for other in self.connections
+            if isinstance(other, Protocol) and other.patience_ends is not None
+        ]
+        min(silent, key=lambda entry: entry[0])[1].give_way()  # This connection is among them.
 
     def _wait_for_headers(self) -> None:
         self._patience = self.loop.call_later(HEADERS_WITHIN_S, self._give_up)
