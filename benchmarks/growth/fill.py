@@ -111,7 +111,7 @@ class Stored(Ours):
     def _database(self, home: Home) -> Database:
         database = super()._database(home)
         self.path = home.database_path
-        _fill(self.path, (text.format(count=self.count) for text in _BEGIN), _ROWS, self.count)
+        _fill(self.path, (text.format(count=self.count) for text in _BEGIN), _ROWS, self.count, alone=True)
         return database
 
     async def _open_mailbox(self) -> None:
@@ -121,9 +121,12 @@ class Stored(Ours):
         await self.system.relay.metering.work()
 
 
-def _fill(path: Path, begin: Iterable[str], rows: Iterable[str], count: int) -> None:
+def _fill(path: Path, begin: Iterable[str], rows: Iterable[str], count: int, *, alone: bool = False) -> None:
     with closing(sqlite_driver().connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
+        if alone:
+            # Else gigabytes would go through the WAL first.
+            connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("BEGIN")
         for text in begin:
             connection.execute(text)
@@ -132,4 +135,5 @@ def _fill(path: Path, begin: Iterable[str], rows: Iterable[str], count: int) -> 
                 numbers = _NUMBERS.format(first=first, end=min(first + _CHUNK, count))
                 connection.execute(numbers + text)
         connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
