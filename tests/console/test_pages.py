@@ -151,3 +151,57 @@ def test_what_is_not_there_is_told_on_a_page(lived: tuple[httpx.Client, dict[str
         assert answer.status_code == 404, address
         assert "text/html" in answer.headers["content-type"]
         assert 'href="/"' in answer.text
+
+
+_PLAN = {"name": "kept", "prompt": "also kept", "target": "command", "command": "true", "kind": "daily"}
+_PLANNED = {**_PLAN, "time": "09:00"}
+
+
+@pytest.mark.parametrize(
+    ("address", "form", "field", "kept"),
+    [
+        ("/pulse/new", {**_PLAN, "kind": "cron", "cron": "0 0 31 2 *"}, "cron", "also kept"),
+        ("/pulse/new", {**_PLAN, "kind": "every", "number": "0"}, "number", "also kept"),
+        ("/pulse/new", {**_PLANNED, "kind": "monthly", "day": "99"}, "day", "also kept"),
+        ("/pulse/new", {**_PLAN, "kind": "once", "at": "soon"}, "at", "also kept"),
+        ("/pulse/new", {**_PLANNED, "timezone": "Mars/Base"}, "timezone", "also kept"),
+        ("/pulse/new", {**_PLANNED, "cwd": "/etc"}, "cwd", "also kept"),
+        ("/pulse/new", {**_PLANNED, "target": "agent", "agentId": "nobody"}, None, "also kept"),
+        ("/pulse/new", {**_PLANNED, "name": "a\0b"}, None, "also kept"),
+        ("/pulse/new", {**_PLANNED, "maxRuntime": "9" * 5000 + "s"}, "maxRuntime", "also kept"),
+        ("/relay/mailboxes", {"subject": "a b", "description": "kept"}, "subject", "kept"),
+        ("/relay/mailboxes", {"subject": "relay.*", "description": "kept"}, "subject", "kept"),
+        ("/relay/rules", {"from": "a", "priority": "x", "description": "kept"}, "priority", "kept"),
+        ("/mesh/denied", {"path": "/etc", "reason": "kept"}, "path", "kept"),
+        ("/relay/send", {"subject": "relay.x", "payload": "a\0b", "replyTo": "kept"}, None, "kept"),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
+    empty: httpx.Client, address: str, form: dict[str, str], field: str | None, kept: str
+) -> None:
+    """On the page of the form, with a word on top as well."""
+    answer = sent(empty, address, form)
+    assert answer.status_code in {400, 403, 404}
+    assert 'role="alert" id="refused"' in answer.text
+    assert kept in answer.text
+    around = r'name="{}"[^>]*>(?:(?!<input).)*?<p class="wrong"'
+    assert field is None or re.search(around.format(field), answer.text, re.DOTALL)
+
+
+def test_an_edit_of_a_schedule_that_was_deleted_meanwhile_is_not_lost(empty: httpx.Client) -> None:
+    """The form comes back as one for a new schedule, which it can be sent as."""
+    made = sent(empty, "/pulse/new", _PLANNED).headers["location"].partition("?")[0]
+    assert sent(empty, f"{made}/delete", {}).status_code == 303
+    answer = sent(empty, f"{made}/edit", {**_PLANNED, "revision": "1"})
+    assert answer.status_code == 404
+    assert "was deleted while you were editing it" in answer.text
+    assert 'action="/pulse/new"' in answer.text
+    assert "also kept" in answer.text
+
+
+def sent(client: httpx.Client, address: str, form: dict[str, str]) -> httpx.Response:
+    """The answer to a form of a page, as a browser would send it."""
+    secret = re.search('name="form-secret" value="([^"]+)"', client.get("/pulse/new").text)
+    assert secret is not None
+    headers = {"Origin": str(client.base_url).rstrip("/")}
+    return client.post(address, data={**form, "form-secret": secret[1]}, headers=headers)

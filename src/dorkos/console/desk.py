@@ -13,6 +13,7 @@ from dorkos.events import EventFeed
 from dorkos.identity.model import Caller
 from dorkos.operation import Operation
 from dorkos.server.inputs import from_query
+from dorkos.storable import check_storable
 
 
 class Desk:
@@ -47,6 +48,7 @@ class Desk:
                 hint="Without that part it has no console; `dorkos up` starts one that has.",
             )
         caller.require(operation.scope)
+        check_storable(given)  # Here, so that the form can be shown again with what was typed.
         asked = from_query(operation.input, given or {})
         found = await operation.handler(self._parts[operation.part], caller, asked)
         adapter = self._adapters.get(name)

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.server.body import read_bytes
 from dorkos.server.cookies import FORM_FIELD, check_form
-from dorkos.storable import check_storable
 
 _FORM_BYTES = 1024 * 1024
 _FIELDS_MAX = 200
@@ -34,7 +33,6 @@ async def read_form(request: Request) -> Form:
             hint="Load the page again and fill it in once more.",
         ) from fault
     form = {name: value.replace("\r\n", "\n") for name, value in pairs}
-    check_storable(form)
     session = request.state.session
     if session is not None:  # A program that shows a token is no browser that could be misled.
         check_form(form.pop(FORM_FIELD, ""), session)

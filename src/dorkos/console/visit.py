@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 
+from dorkos.console.complaints import plainly
 from dorkos.console.desk import Desk
 from dorkos.console.times import Times
-from dorkos.errors import DorkError
+from dorkos.console.words import grouped
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
 from dorkos.identity.sessions import form_secret
 
@@ -119,9 +121,23 @@ class Refused:
     fields: Mapping[str, str]
 
     @classmethod
-    def of(cls, refusal: DorkError) -> Refused:
-        """The refusal as a form shows it."""
-        details = refusal.details or {}
-        given = details.get("fieldErrors")
-        fields = {name: "; ".join(said) for name, said in given.items()} if isinstance(given, dict) else {}
-        return cls(refusal.message, refusal.hint, fields)
+    def of(
+        cls,
+        refusal: DorkError,
+        places: Mapping[ErrorCode, str] | None = None,
+        limits: Mapping[str, Callable[[int], str]] | None = None,
+    ) -> Refused:
+        """The refusal as a form shows it.
+
+        `places` are the fields that codes are about by themselves; `limits` write numbers as fields take
+        them.
+        """
+        given = (refusal.details or {}).get("fieldErrors")
+        if isinstance(given, dict) and given:
+            fields = {
+                name: " ".join(plainly(each, (limits or {}).get(name, grouped)) for each in said)
+                for name, said in given.items()
+            }
+            return cls("Something is not filled in right.", refusal.hint, fields)
+        place = (places or {}).get(refusal.code)
+        return cls(refusal.message, refusal.hint, {place: refusal.message} if place else {})

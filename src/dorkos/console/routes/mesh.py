@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from dorkos.console.views.graph import graph
 from dorkos.console.visit import GoTo, Page, Refused, Shown, Visit
-from dorkos.errors import DorkError
+from dorkos.errors import DorkError, ErrorCode
 
 _PAGE = 100
 _PING_S = 20
@@ -160,7 +160,7 @@ async def _denials(visit: Visit, refusal: DorkError | None = None) -> Page:
         "denied": denied,
         "more": more,
         "given": visit.form,
-        "refused": None if refusal is None else Refused.of(refusal),
+        "refused": None if refusal is None else Refused.of(refusal, {ErrorCode.OUTSIDE_BOUNDARY: "path"}),
         "tab": "denied",
     }
     status = 200 if refusal is None else refusal.http_status

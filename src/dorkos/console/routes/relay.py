@@ -10,11 +10,14 @@ from urllib.parse import quote, urlencode
 from dorkos.console.views.triggers import wrong
 from dorkos.console.views.waterfall import waterfall
 from dorkos.console.visit import GoTo, Page, Refused, Shown, Visit
-from dorkos.errors import DorkError
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.storable import parse_json
 
 _PAGE = 50
 _NOTHING_WRITTEN = {"subject": "", "payload": "", "replyTo": ""}
+_SUBJECT_PLACES = dict.fromkeys(
+    (ErrorCode.INVALID_SUBJECT, ErrorCode.WILDCARD_NOT_ALLOWED, ErrorCode.ENDPOINT_EXISTS), "subject"
+)
 _TAKERS = {"claim": "whoever claims", "run": "runs of its agent", "adapter": "an adapter"}
 
 
@@ -54,6 +57,10 @@ async def message(visit: Visit) -> Shown:
 
 async def mailboxes(visit: Visit) -> Shown:
     """All mailboxes with what waits in them."""
+    return await _mailboxes(visit)
+
+
+async def _mailboxes(visit: Visit, refusal: DorkError | None = None) -> Page:
     found = await visit.ask("relay.endpoints")
     found.sort(key=lambda box: (box["breaker"] == "closed", -box["pressure"], box["subject"]))
     text = visit.query.get("text", "").strip()
@@ -68,9 +75,12 @@ async def mailboxes(visit: Visit) -> Shown:
         "more": more,
         "text": text,
         "takers": _TAKERS,
+        "given": visit.form,
+        "refused": None if refusal is None else Refused.of(refusal, _SUBJECT_PLACES),
         "tab": "mailboxes",
     }
-    return Page("relay/mailboxes.html", "Mailboxes", view, topics="relay")
+    status = 200 if refusal is None else refusal.http_status
+    return Page("relay/mailboxes.html", "Mailboxes", view, "relay", status, "/relay/mailboxes")
 
 
 async def mailbox(visit: Visit) -> Shown:
@@ -94,11 +104,14 @@ async def mailbox(visit: Visit) -> Shown:
 
 async def open_mailbox(visit: Visit) -> Shown:
     """Open a mailbox."""
-    made = await visit.ask(
-        "relay.open",
-        subject=visit.form.get("subject", "").strip(),
-        description=visit.form.get("description") or None,
-    )
+    try:
+        made = await visit.ask(
+            "relay.open",
+            subject=visit.form.get("subject", "").strip(),
+            description=visit.form.get("description") or None,
+        )
+    except DorkError as refusal:
+        return await _mailboxes(visit, refusal)
     return GoTo(f"/relay/mailboxes/{quote(made['subject'], safe='')}", "opened")
 
 

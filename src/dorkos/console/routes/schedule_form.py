@@ -10,6 +10,14 @@ from dorkos.console.visit import Fragment, GoTo, Page, Refused, Shown, Visit
 from dorkos.errors import DorkError, ErrorCode
 
 _AGENTS_MAX = 500
+_TRIGGER_PLACES = {"every": "number", "monthly": "day", "cron": "cron", "daily": "time", "weekly": "time"}
+_PLACES = {
+    ErrorCode.INVALID_TIMEZONE: "timezone",
+    ErrorCode.INVALID_INSTANT: "runAt",
+    ErrorCode.OUTSIDE_BOUNDARY: "cwd",
+    ErrorCode.AGENT_NOT_FOUND: "agentId",
+}
+_LIMITS = dict.fromkeys(schedules.DURATIONS, triggers.short)
 _SHOWN = 8
 
 
@@ -36,7 +44,10 @@ async def edit(visit: Visit) -> Shown:
 
 async def update(visit: Visit) -> Shown:
     """Store an edit, or show the form again with what is wrong."""
-    found = await visit.ask("pulse.schedules.get", id=visit.path["id"])
+    try:
+        found = await visit.ask("pulse.schedules.get", id=visit.path["id"])
+    except DorkError as gone:
+        return _page(visit, None, schedules.as_given(visit.form), await _agents(visit), _deleted(gone))
     try:
         _check_unchanged(found, visit.form.get("revision", ""))
         await visit.send("pulse.schedules.update", {"id": found["id"], **schedules.body_of(visit.form)})
@@ -71,6 +82,17 @@ def _check_unchanged(found: Mapping[str, Any], seen: str) -> None:
         )
 
 
+def _deleted(gone: DorkError) -> DorkError:
+    """What was typed is worth more than the schedule that it was for."""
+    if gone.code is not ErrorCode.SCHEDULE_NOT_FOUND:
+        return gone
+    return DorkError(
+        gone.code,
+        "The schedule was deleted while you were editing it, in another window or by somebody else.",
+        hint="Nothing was saved. What you wrote is still here: it can be created as a new schedule.",
+    )
+
+
 async def _agents(visit: Visit) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (await visit.ask("mesh.list", limit=_AGENTS_MAX))["agents"]
     return sorted(found, key=lambda agent: (agent["name"], agent["id"]))
@@ -87,7 +109,7 @@ def _page(
         "schedule": schedule,
         "f": fields,
         "agents": agents,
-        "refused": None if refusal is None else Refused.of(refusal),
+        "refused": None if refusal is None else Refused.of(refusal, _places(fields), _LIMITS),
         "kinds": triggers.KINDS,
         "days": triggers.DAYS,
         "policies": schedules.POLICIES,
@@ -95,6 +117,11 @@ def _page(
     }
     title = "New schedule" if schedule is None else f"Edit {schedule['name']}"
     return Page("pulse/form.html", title, view, status=200 if refusal is None else refusal.http_status)
+
+
+def _places(fields: Mapping[str, Any]) -> dict[ErrorCode, str]:
+    place = _TRIGGER_PLACES.get(fields["trigger"].kind)
+    return {**_PLACES, ErrorCode.INVALID_CRON: place} if place else _PLACES
 
 
 def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ POLICIES = {
         ("bypassPermissions", "Do everything without asking"),
     ),
 }
-_DURATIONS = ("maxRuntime", "catchUpWindowMs", "jitterMs", "retryDelayMs", "idleTimeoutMs", "alarmAfterMs")
+DURATIONS = ("maxRuntime", "catchUpWindowMs", "jitterMs", "retryDelayMs", "idleTimeoutMs", "alarmAfterMs")
 _NUMBERS = ("maxActive", "catchUpMax", "maxAttempts", "pauseAfterFailures")
 _TEXTS = ("description", "timezone", "cwd", "runtime", "reason")
 # Where an empty field means the least there can be, not "none".
@@ -48,7 +48,7 @@ def empty(query: Mapping[str, str], agents: list[dict[str, Any]]) -> dict[str, A
         "permissionMode": "acceptEdits",
         "enabled": True,
         "repeatable": False,
-        **dict.fromkeys((*_DURATIONS, *_NUMBERS, *_TEXTS), ""),
+        **dict.fromkeys((*DURATIONS, *_NUMBERS, *_TEXTS), ""),
         "trigger": triggers.Trigger(),
     }
 
@@ -63,7 +63,7 @@ def of_schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:
         "agentId": schedule["agentId"] or "",
         "command": "" if command is None else shlex.join(command),
         **{name: schedule[name] for name in (*POLICIES, "enabled", "repeatable")},
-        **{name: triggers.short(schedule[name]) for name in _DURATIONS},
+        **{name: triggers.short(schedule[name]) for name in DURATIONS},
         **{name: "" if schedule[name] is None else str(schedule[name]) for name in _NUMBERS},
         **{name: schedule[name] or "" for name in _TEXTS},
         "trigger": triggers.fields_of(schedule["cron"]),
@@ -72,7 +72,7 @@ def of_schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_given(form: Mapping[str, str]) -> dict[str, Any]:
     """The form as somebody filled it in, to be shown again beside what is wrong with it."""
-    texts = ("name", "prompt", "target", "agentId", "command", *POLICIES, *_DURATIONS, *_NUMBERS, *_TEXTS)
+    texts = ("name", "prompt", "target", "agentId", "command", *POLICIES, *DURATIONS, *_NUMBERS, *_TEXTS)
     return {
         **{name: form.get(name, "") for name in texts},
         "enabled": "enabled" in form,
@@ -92,7 +92,7 @@ def body_of(form: Mapping[str, str]) -> dict[str, Any]:
         **{name: form[name] for name in POLICIES if form.get(name)},
         **{name: form.get(name, "").strip() or None for name in _TEXTS},
     }
-    for names, read in ((_DURATIONS, triggers.milliseconds), (_NUMBERS, triggers.whole)):
+    for names, read in ((DURATIONS, triggers.milliseconds), (_NUMBERS, triggers.whole)):
         for name in names:
             value = read(form, name)
             body[name] = _LEAST.get(name) if value is None else value

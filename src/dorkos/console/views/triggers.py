@@ -23,7 +23,8 @@ DAYS = (("1", "Mon"), ("2", "Tue"), ("3", "Wed"), ("4", "Thu"), ("5", "Fri"), ("
 _EVERY = re.compile(r"@every (\d+)(m|h|d)")
 _AT_TIME = re.compile(r"(\d{1,2}) (\d{1,2}) (\S+) \* (\S+)")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
-_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d)")
+# No more digits than 64 bits have: Python refuses to read thousands.
+_DURATION = re.compile(r"([0-9]{1,15})\s*(ms|s|m|h|d)")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
