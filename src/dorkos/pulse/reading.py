@@ -26,6 +26,10 @@ _UNDECIDED = timedelta(minutes=1)
 _AT_ONCE = 500
 
 
+# An instant, or the name under which one is given when a statement is run.
+_At = datetime | sa.BindParameter[datetime]
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A span of time, from `since` up to but without `until`."""
@@ -225,7 +229,7 @@ def _missed_of(
     )
 
 
-def reaches(*, since: datetime, until: datetime) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+def reaches(*, since: _At, until: _At) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     """Whether a span reaches into a window; asked together with its schedule.
 
     As plain comparisons both could be searched by an index, and the planner would as soon take the begin,

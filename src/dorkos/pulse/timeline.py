@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,10 +34,7 @@ class Mark:
     run_id: str | None
 
 
-def marks(
-    connection: sa.Connection, schedule_id: str, *, since: datetime, until: datetime, now: datetime
-) -> list[Mark]:
-    """The decided instants of a schedule in a window, the newest `MARKS_MAX` of them, oldest first."""
+def _marks() -> sa.Select[Any]:
     slots, runs = pulse_slots.c, pulse_runs.c
     other = pulse_runs.alias("other")
     newest = (
@@ -45,20 +43,38 @@ def marks(
         .correlate(pulse_slots)
         .scalar_subquery()
     )
-    statement = (
+    since, until = (sa.bindparam(name, type_=slots.due_at.type) for name in ("since", "until"))
+    return (
         sa.select(
             *(slots.due_at, slots.through_at, slots.count.label("times"), slots.verdict, slots.reason),
             *(slots.expected_by, runs.id.label("run_id"), runs.status, runs.reason.label("run_reason")),
         )
         .select_from(pulse_slots)
         .outerjoin(pulse_runs, sa.and_(runs.slot_id == slots.id, runs.attempt == newest))
-        .where(slots.schedule_id == schedule_id, *reaches(since=since, until=until))
+        .where(slots.schedule_id == sa.bindparam("of_schedule"), *reaches(since=since, until=until))
         # By the end of spans, which an index serves together with the window.
         .order_by(slots.through_at.desc())
         .limit(MARKS_MAX)
     )
+
+
+# Made once: a glance asks it of each schedule, and to make it costs more than to run it.
+_MARKS = _marks()
+_RECENT = (
+    sa.select(pulse_runs.c.status)
+    .where(pulse_runs.c.schedule_id == sa.bindparam("of_schedule"))
+    .order_by(pulse_runs.c.created_at.desc(), pulse_runs.c.id.desc())
+    .limit(RECENT)
+)
+
+
+def marks(
+    connection: sa.Connection, schedule_id: str, *, since: datetime, until: datetime, now: datetime
+) -> list[Mark]:
+    """The decided instants of a schedule in a window, the newest `MARKS_MAX` of them, oldest first."""
     found = []
-    for row in connection.execute(statement):
+    window = {"of_schedule": schedule_id, "since": since, "until": until}
+    for row in connection.execute(_MARKS, window):
         if row.verdict is not Verdict.RUN:
             outcome, reason = row.verdict.value, row.reason
         elif row.status is None or row.status in ACTIVE_RUN_STATES:
@@ -81,14 +97,7 @@ def marks(
 
 def recent(connection: sa.Connection, schedule_id: str) -> list[RunState]:
     """How the newest runs of a schedule stand, the oldest of them first."""
-    runs = pulse_runs.c
-    statement = (
-        sa.select(runs.status)
-        .where(runs.schedule_id == schedule_id)
-        .order_by(runs.created_at.desc(), runs.id.desc())
-        .limit(RECENT)
-    )
-    return list(connection.execute(statement).scalars())[::-1]
+    return list(connection.execute(_RECENT, {"of_schedule": schedule_id}).scalars())[::-1]
 
 
 def totals(
