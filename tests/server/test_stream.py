@@ -22,7 +22,7 @@ from dorkos.identity.token_list import TokenService
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.server.sse import EventStream, Seats, StreamLimits, frame
-from dorkos.server.stream import SharedFrames, Source, Watch
+from dorkos.server.stream import SharedFrames, Source, Wanted, Watch
 from dorkos.vocabulary import Scope, TokenKind
 from tests.server.kit import Frame, Served, frames, one_turn, serving, settled
 
@@ -235,6 +235,31 @@ async def test_a_frame_is_made_once_for_all_who_watch(clock: ManualClock) -> Non
         answers = await asyncio.gather(*others, return_exceptions=True)
         assert made == expected
         assert all(isinstance(each, LookupError) if expected == 1 else each == b"e:1" for each in answers)
+
+
+async def test_frames_of_a_page_are_made_together_once_for_all_who_watch(clock: ManualClock) -> None:
+    """Who comes to them later waits for them; where that failed all are told, and each is made again."""
+    asked: list[list[str]] = []
+    shared = SharedFrames()
+    page = [(Event(number, "k", "a", None, clock.now(), "{}"), f"e:{number}") for number in range(1, 4)]
+
+    async def together(wanted: Wanted) -> list[bytes | None]:
+        asked.append([event_id for _, event_id in wanted])
+        await one_turn()
+        if len(asked) == 1:
+            raise LookupError("on purpose")
+        return [event_id.encode() for _, event_id in wanted]
+
+    async def alone(event: Event, event_id: str) -> bytes | None:
+        return (await together([(event, event_id)]))[0]
+
+    shared.begin(page[:2], together)
+    first = [asyncio.ensure_future(shared.get(*each, alone)) for each in page[:2]]
+    assert [type(each) for each in await asyncio.gather(*first, return_exceptions=True)] == [LookupError] * 2
+    for _ in range(3):
+        shared.begin(page, together)
+        assert [await shared.get(*each, alone) for each in page] == [b"e:1", b"e:2", b"e:3"]
+    assert asked == [["e:1", "e:2"], ["e:1", "e:2", "e:3"]]
 
 
 async def test_many_events_come_in_one_piece(served: Served) -> None:

@@ -60,6 +60,11 @@ async def message(relay: RelayService, _caller: Caller, query: wire.MessageInput
     return present.stored_message(await relay.message(query.id))
 
 
+async def messages_of(relay: RelayService, ids: Sequence[str]) -> dict[str, wire.StoredMessageView]:
+    """Messages by their ids, each with its deliveries; those that are gone are left out."""
+    return {each.message.id: present.stored_message(each) for each in await relay.messages_of(ids)}
+
+
 async def endpoints(
     relay: RelayService, _caller: Caller, query: wire.EndpointsInput
 ) -> Sequence[wire.EndpointView]:

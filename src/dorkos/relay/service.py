@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -345,6 +345,10 @@ class RelayService:
     async def message(self, message_id: str) -> StoredMessage:
         """One message with its deliveries. Raises `message_not_found`."""
         return await self._database.read(lambda connection: messages.get(connection, message_id))
+
+    async def messages_of(self, ids: Sequence[str]) -> list[StoredMessage]:
+        """Messages with their deliveries, in the order of the ids; those that are gone are left out."""
+        return await self._database.read(lambda connection: messages.of_ids(connection, ids))
 
     async def messages(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -18,6 +18,8 @@ from dorkos.events import EventFeed
 from dorkos.mesh.service import MeshService
 from dorkos.operation import Operation
 from dorkos.relay.adapters.service import AdapterService
+from dorkos.relay.operations import messages_of
+from dorkos.relay.service import RelayService
 from dorkos.server import docs, openapi
 from dorkos.server.answers import HEADERS, json_answer, to_bytes
 from dorkos.server.auth import Authenticate, Gate, caller_of_request, names_of
@@ -123,7 +125,8 @@ def _add_followers(
         app.add_route(f"{output.path}/stream", stream)
         app.add_route(output.path, by_accept(page, stream), methods=[output.method])
     if message is not None:
-        app.add_route("/api/relay/stream", messages_endpoint(source, message, parts["relay"], system.clock))
+        read = partial(messages_of, cast("RelayService", parts[message.part]))
+        app.add_route("/api/relay/stream", messages_endpoint(source, message.scope, read, system.clock))
     if discover is not None:
         mesh = cast("MeshService", parts[discover.part])
         endpoint = search_endpoint(discover, mesh, limits=source.limits, **_limits(settings))

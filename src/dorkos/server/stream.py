@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,8 +16,6 @@ from dorkos import __version__
 from dorkos.clock import Clock, iso
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EVENT_KINDS, Cursor, Event, EventFeed
-from dorkos.identity.model import OPERATOR
-from dorkos.operation import Operation
 from dorkos.relay.subjects import matches, validate_pattern
 from dorkos.server.address import query_values
 from dorkos.server.auth import caller_of_request
@@ -36,8 +34,18 @@ _PIECE_BYTES = 64 * 1024
 _PRESSURE = "relay.endpoint.pressure"
 _WATCHED = frozenset({"relay.message.published", _PRESSURE})
 
+# How many events of a page are made ready at once.
+_AT_ONCE = 50
+
 # Makes the frame of an event, under the id it is given; None leaves the event out.
 Render = Callable[[Event, str], Awaitable[bytes | None]]
+# The same for several at once, given with their ids and in their order.
+Wanted = Sequence[tuple[Event, str]]
+RenderMany = Callable[[Wanted], Awaitable[Sequence[bytes | None]]]
+# Called with what a watcher comes to next, before each of it is rendered.
+Prepare = Callable[[Wanted], None]
+# Reads messages by their ids, as they are shown; those that are gone are left out.
+ReadMessages = Callable[[Sequence[str]], Awaitable[Mapping[str, BaseModel]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +63,46 @@ class SharedFrames:
     def __init__(self) -> None:
         """None was made."""
         self._made: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
+        self._making: set[asyncio.Task[None]] = set()
+
+    def begin(self, wanted: Wanted, render: RenderMany) -> None:
+        """Make the frames of several events together, where nobody has begun to. `get` waits for them."""
+        new = [(event, event_id) for event, event_id in wanted if event_id not in self._made]
+        if not new:
+            return
+        loop = asyncio.get_running_loop()
+        promised = [loop.create_future() for _ in new]
+        for (_, event_id), future in zip(new, promised, strict=True):
+            self._keep(event_id, future)
+        task = asyncio.create_task(self._fulfil(new, promised, render))
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+
+    async def _fulfil(
+        self, new: Wanted, promised: Sequence[asyncio.Future[bytes | None]], render: RenderMany
+    ) -> None:
+        try:
+            made = await render(new)
+        except Exception as fault:  # noqa: BLE001  # Whoever waits for one of them is told.
+            for (_, event_id), future in zip(new, promised, strict=True):
+                self._made.pop(event_id, None)
+                future.set_exception(fault)
+                future.exception()  # Nobody may have waited for this one.
+            return
+        for future, one in zip(promised, made, strict=True):
+            future.set_result(one)
+
+    def _keep(self, event_id: str, making: asyncio.Future[bytes | None]) -> None:
+        self._made[event_id] = making
+        if len(self._made) > _SHARED:
+            self._made.popitem(last=False)
 
     async def get(self, event: Event, event_id: str, render: Render) -> bytes | None:
         """The frame of an event, made by `render` if nobody asked for it before."""
         making = self._made.get(event_id)
         if making is None:
-            making = self._made[event_id] = asyncio.ensure_future(render(event, event_id))
-            if len(self._made) > _SHARED:
-                self._made.popitem(last=False)
+            making = asyncio.ensure_future(render(event, event_id))
+            self._keep(event_id, making)
         try:
             # Whoever asked first may go away; the others go on waiting.
             made = await asyncio.shield(making)
@@ -77,12 +117,20 @@ class SharedFrames:
 class Watch:
     """One watcher's way through the events: what it sends, and how far it has come."""
 
-    def __init__(self, source: Source, after: Cursor, opening: Sequence[bytes], render: Render) -> None:
+    def __init__(
+        self,
+        source: Source,
+        after: Cursor,
+        opening: Sequence[bytes],
+        render: Render,
+        prepare: Prepare | None = None,
+    ) -> None:
         """Send `opening`, then what `render` makes of each event after `after`."""
         self._feed = source.feed
         self._seats = source.limits.seats
         self._opening = opening
         self._render = render
+        self._prepare = prepare
         self.cursor = after
 
     def position(self) -> str:
@@ -104,7 +152,10 @@ class Watch:
     async def _pieces(self, page: Sequence[Event]) -> AsyncGenerator[bytes]:
         """Whole frames of the events, many of them in one piece."""
         epoch, waiting, cursor = self.cursor.epoch, b"", self.cursor
-        for event in page:
+        for number, event in enumerate(page):
+            if self._prepare is not None and number % _AT_ONCE == 0:
+                ahead = page[number : number + _AT_ONCE]
+                self._prepare([(each, str(Cursor(epoch, each.position))) for each in ahead])
             cursor = Cursor(epoch, event.position)
             waiting += await self._render(event, str(cursor)) or b""
             if len(waiting) >= _PIECE_BYTES:
@@ -144,50 +195,58 @@ def events_endpoint(source: Source) -> Endpoint:
     return answer
 
 
-def messages_endpoint(
-    source: Source, message: Operation[Any, Any, Any], relay: object, clock: Clock
-) -> Endpoint:
+def messages_endpoint(source: Source, scope: Scope | None, read: ReadMessages, clock: Clock) -> Endpoint:
     """What answers `GET /api/relay/stream`: messages whose subject matches a pattern, and the warnings of
     mailboxes that fill up. Nothing is consumed.
 
-    `message` is the operation that shows one message of `relay`, the same to everybody who may watch. It is
-    read once for all of them.
+    Whoever has `scope` may watch. What `read` finds is shown to everybody alike, so it is read once for all,
+    and for a page of events at once.
     """
     frames = SharedFrames()
 
+    async def render_many(wanted: Wanted) -> list[bytes | None]:
+        published = [event.entity_id for event, _ in wanted if event.kind != _PRESSURE]
+        # A message may have been deleted since; its event outlives it.
+        found = await read(published) if published else {}
+        return [_frame_of(event, event_id, found.get(event.entity_id)) for event, event_id in wanted]
+
     async def render(event: Event, event_id: str) -> bytes | None:
-        if event.kind == _PRESSURE:
-            return frame("relay_backpressure", _signal(event), frame_id=event_id)
-        try:
-            found = await message.handler(relay, OPERATOR, message.input(id=event.entity_id))
-        except DorkError as refusal:
-            if refusal.code is ErrorCode.MESSAGE_NOT_FOUND:
-                return None  # Deleted since; its event outlives it.
-            raise
-        return frame("relay_message", found.model_dump(mode="json", by_alias=True), frame_id=event_id)
+        return (await render_many([(event, event_id)]))[0]
 
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
-        caller.require(message.scope)
+        caller.require(scope)
         query = query_values(request.scope["query_string"])
         pattern = query.get("subject") or ">"
         validate_pattern(pattern)
 
-        async def selected(event: Event, event_id: str) -> bytes | None:
+        def is_wanted(event: Event) -> bool:
+            if event.kind not in _WATCHED:
+                return False
             subject = event.data.get("subject")
-            if event.kind not in _WATCHED or not isinstance(subject, str):
-                return None
-            if not matches(subject, pattern):
-                return None
-            return await frames.get(event, event_id, render)
+            return isinstance(subject, str) and matches(subject, pattern)
+
+        def prepare(ahead: Wanted) -> None:
+            frames.begin([each for each in ahead if is_wanted(each[0])], render_many)
+
+        async def selected(event: Event, event_id: str) -> bytes | None:
+            return await frames.get(event, event_id, render) if is_wanted(event) else None
 
         start, is_reset = await _start(request, query, source)
         # With `reset` the place that was asked for does not exist, and messages may be missing before this.
         greeting = {"pattern": pattern, "connectedAt": iso(clock.now()), "reset": is_reset}
         opening = [frame("relay_connected", greeting, frame_id=str(start))]
-        return _stream(request, source, Watch(source, start, opening, selected))
+        return _stream(request, source, Watch(source, start, opening, selected, prepare))
 
     return answer
+
+
+def _frame_of(event: Event, event_id: str, message: BaseModel | None) -> bytes | None:
+    if event.kind == _PRESSURE:
+        return frame("relay_backpressure", _signal(event), frame_id=event_id)
+    if message is None:
+        return None
+    return frame("relay_message", message.model_dump(mode="json", by_alias=True), frame_id=event_id)
 
 
 def _signal(event: Event) -> dict[str, object]:
