@@ -105,3 +105,41 @@ def test_logging_out_leads_every_window_to_the_login(server: ServerProcess, brow
     page.get_by_role("button", name="Log out").click()
     page.wait_for_url("**/login")
     expect(other.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+def test_what_is_being_written_outlives_the_login(server: ServerProcess, browser: BrowserContext) -> None:
+    """The window says that it is logged out; after a login in another one it sends what was written."""
+    writing, other = browser.new_page(), browser.new_page()
+    writing.goto(server.url + "/relay/send")
+    writing.wait_for_selector("#live-state[data-state=live]")
+    writing.get_by_label("To", exact=True).fill("relay.human.nobody")
+    writing.get_by_label("Payload", exact=True).fill("a long thought")
+    other.goto(server.url + "/")
+    other.get_by_label("More").click()
+    other.get_by_role("button", name="Log out").click()
+    expect(writing.get_by_role("alert")).to_contain_text("You are logged out")
+    writing.get_by_role("button", name="Send").click()
+    expect(writing.get_by_label("Payload", exact=True)).to_have_value("a long thought")
+    with server.client() as api:
+        other.goto(server.url + api.post("/api/logins/links").json()["path"])
+    other.wait_for_url(f"{server.url}/")
+    writing.get_by_role("button", name="Send").click()
+    writing.wait_for_url("**/relay/messages/*")
+    expect(writing.get_by_text("a long thought").first).to_be_visible()
+
+
+def test_an_edit_outlives_what_it_was_for(server: ServerProcess, browser: BrowserContext) -> None:
+    """Deleted by somebody else, the schedule can be created anew from what was written."""
+    identity = schedule(server, "Doomed")
+    page = browser.new_page()
+    page.goto(f"{server.url}/pulse/schedules/{identity}/edit")
+    page.wait_for_selector("#live-state[data-state=live]")
+    page.locator("#f-prompt").fill("a long thought")
+    with server.client() as api:
+        api.delete(f"/api/pulse/schedules/{identity}")
+    expect(page.locator("#over")).to_contain_text("was deleted meanwhile")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#f-prompt")).to_have_value("a long thought")
+    page.get_by_role("button", name="Create the schedule").click()
+    page.wait_for_url("**/pulse/schedules/*")
+    expect(page.locator("main")).to_contain_text("a long thought")

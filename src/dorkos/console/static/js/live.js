@@ -73,7 +73,8 @@
   async function refresh(found) {
     const answer = await fetch(location.href, { headers: { Accept: "text/html", "HX-Request": "true" } });
     if (leaving) return;
-    if (answer.status === 401 || answer.status === 404) return location.reload(); // Logged out, or it is gone.
+    if (answer.status === 401) return over("out");
+    if (answer.status === 404) return over("gone");
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`); // Asked for again below.
     const text = await answer.text();
     const fresh = new DOMParser().parseFromString(text, "text/html");
@@ -86,11 +87,16 @@
     document.dispatchEvent(new CustomEvent("dork:fresh"));
   }
 
+  // Loaded anew, the page says so itself; unless somebody is writing on it, which would be lost.
+  function over(why) {
+    if (document.dispatchEvent(new CustomEvent("dork:over", { detail: why, cancelable: true }))) location.reload();
+  }
+
   function heard({ data }) {
     if (data.state) {
       word.dataset.state = data.state;
       word.querySelector(".live-word").textContent = WORDS[data.state] || data.state;
-      if (data.state === "out") location.reload();
+      if (data.state === "out") over("out");
     }
     if (data.topic) {
       // What a run prints concerns the page of that run alone, which takes care of it by itself.
