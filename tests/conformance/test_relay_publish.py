@@ -16,6 +16,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
 from dorkos.identity.tokens import revoke_of_run
 from dorkos.ids import new_id
+from dorkos.relay import messages
 from dorkos.relay.model import Envelope, Receipt
 from dorkos.relay.subjects import subject_hash
 from dorkos.vocabulary import DeliveryStatus, PublishOutcome
@@ -349,3 +350,20 @@ async def test_publishing_joins_the_callers_change(office: PostOffice, db: Datab
 
     assert await messages_stored(db) == 0
     await assert_counters_hold(db)
+
+
+async def test_messages_are_read_one_by_one_as_they_are_together(office: PostOffice) -> None:
+    """With all their deliveries, in the order that was asked for, and without those that are gone."""
+    await office.open()
+    office.routes.mailboxes[INBOX] = ["relay.human.other"]
+    await office.open("relay.human.other")
+    sent = [await office.send(), await office.send(to="relay.human.nobody"), await office.send()]
+    await office.claim_one()
+    ids = [sent[2].message_id, new_id(), sent[0].message_id, sent[1].message_id]
+    found = await office.relay.messages_of(ids)
+    assert found == await office.db.read(lambda connection: messages.of_ids(connection, ids))
+    assert [(each.message.id, len(each.deliveries)) for each in found] == [
+        (ids[0], 2),
+        (ids[2], 2),
+        (ids[3], 0),
+    ]

@@ -37,6 +37,13 @@ _INSERT_WITH_MORE = Prepared(
     "claimed_sender",
 )
 _MINE = i.c.message_id == m.c.id
+_ONE = Prepared(sa.select(*MESSAGE_COLUMNS).where(m.c.id == sa.bindparam("of_message")))
+_ITS_DELIVERIES = Prepared(
+    sa.select(*DELIVERY_COLUMNS)
+    .join_from(i, e, e.c.id == i.c.endpoint_id)
+    .where(i.c.message_id == sa.bindparam("of_message"))
+    .order_by(i.c.id)
+)
 
 
 def insert(tx: Transaction, message: Message, envelope: Envelope) -> bool:
@@ -97,6 +104,18 @@ def of_ids(connection: sa.Connection, ids: Sequence[str]) -> list[StoredMessage]
     rows = connection.execute(sa.select(*MESSAGE_COLUMNS).where(m.c.id.in_(ids)))
     by_id = {row.id: message_of(row) for row in rows}
     return _with_deliveries(connection, [by_id[each] for each in ids if each in by_id])
+
+
+def each_of(connection: sa.Connection, ids: Sequence[str]) -> list[StoredMessage]:
+    """The same as `of_ids`, for a few that are asked for often: those who watch see each message."""
+    found = []
+    for message_id in ids:
+        for row in _ONE.run(connection, {"of_message": message_id}):
+            message = message_of(row)
+            its = _ITS_DELIVERIES.run(connection, {"of_message": message_id})
+            deliveries = tuple(Delivery(*(*each, message)) for each in its)
+            found.append(StoredMessage(message, status_of(deliveries), deliveries))
+    return found
 
 
 def status_of(deliveries: Collection[Delivery]) -> DeliveryStatus:

@@ -348,7 +348,7 @@ class RelayService:
 
     async def messages_of(self, ids: Sequence[str]) -> list[StoredMessage]:
         """Messages with their deliveries, in the order of the ids; those that are gone are left out."""
-        return await self._database.read(lambda connection: messages.of_ids(connection, ids))
+        return await self._database.read(lambda connection: messages.each_of(connection, ids))
 
     async def messages(
         self,
