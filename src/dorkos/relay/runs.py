@@ -14,7 +14,7 @@ from dorkos.db.schema.relay import relay_adapters as a
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
-from dorkos.events import EventFeed
+from dorkos.events import Event, EventFeed
 from dorkos.fleet import CHANGED, Fleet, gate, read
 from dorkos.ids import new_id
 from dorkos.lifecycle import Loop
@@ -23,6 +23,7 @@ from dorkos.relay.chain import MESSAGE_VARIABLE, has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Message, RunRequest, RunStarter
 from dorkos.relay.payload import prompt_of
+from dorkos.relay.subjects import matches
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.telemetry import traceparent
 from dorkos.vocabulary import EndpointConsumer
@@ -41,6 +42,7 @@ _WAKING = (
 )
 
 
+_AGENTS = "relay.agent.>"
 # Ours, and the lineage's.
 _SWITCHES = ("agent", "claude-code")
 
@@ -154,10 +156,16 @@ class MessageRuns(Loop):
         """Wake when something may have become ready. A hint only: the loop looks by itself as well."""
         try:
             async for event in self._feed.watch():
-                if event.kind.startswith(_WAKING):
+                if event.kind.startswith(_WAKING) and _may_concern_an_agent(event):
                     self.wake()
         except Exception:  # Messages then start runs up to an interval later.
             log.exception("messages are noticed by polling only, because the events cannot be followed")
+
+
+def _may_concern_an_agent(event: Event) -> bool:
+    """Only the mailboxes of agents start runs, and most messages of a busy system go to others."""
+    subject = event.data.get("mailbox") or event.data.get("subject")
+    return not isinstance(subject, str) or matches(subject, _AGENTS)
 
 
 def request_for(claimed: Delivery, agent_id: str) -> RunRequest:
