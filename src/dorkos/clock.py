@@ -60,7 +60,8 @@ class ManualClock:
 def to_milliseconds(instant: datetime) -> datetime:
     """Cut an aware instant to milliseconds and turn it to UTC."""
     utc = instant.astimezone(UTC)
-    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+    over = utc.microsecond % 1000
+    return utc.replace(microsecond=utc.microsecond - over) if over else utc
 
 
 def iso(instant: datetime) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -224,7 +225,7 @@ def expired(connection: sa.Connection, now: datetime, *, limit: int) -> list[Hel
         .order_by(pulse_runs.c.created_at, pulse_runs.c.id)
         .limit(limit)
     )
-    return [_held_run(row) for row in connection.execute(statement).mappings()]
+    return [_held_run(row) for row in connection.execute(statement)]
 
 
 def asked(connection: sa.Connection, *, after: str, limit: int) -> list[HeldRun]:
@@ -235,7 +236,7 @@ def asked(connection: sa.Connection, *, after: str, limit: int) -> list[HeldRun]
         .order_by(pulse_runs.c.id)
         .limit(limit)
     )
-    return [_held_run(row) for row in connection.execute(statement).mappings()]
+    return [_held_run(row) for row in connection.execute(statement)]
 
 
 def locked(tx: Transaction, held: HeldRun) -> Run | None:
@@ -243,7 +244,7 @@ def locked(tx: Transaction, held: HeldRun) -> Run | None:
     statement = sa.select(*RUN_COLUMNS).where(
         pulse_runs.c.id == held.run.id, _RUNNING, pulse_runs.c.lease_token == held.lease_token
     )
-    row = tx.execute(statement.with_for_update()).mappings().one_or_none()
+    row = tx.execute(statement.with_for_update()).one_or_none()
     return None if row is None else run_of(row)
 
 
@@ -259,7 +260,7 @@ def of_local_nodes(connection: sa.Connection, node: Node) -> list[tuple[HeldRun,
         row.id: Owner(row.pid, row.started_at, row.stopped_at is not None)
         for row in connection.execute(sa.select(nodes).where(*_neighbours(node)))
     }
-    held = [_held_run(row) for row in connection.execute(statement).mappings()]
+    held = [_held_run(row) for row in connection.execute(statement)]
     return [(one, owners[one.run.lease_owner or ""]) for one in held]
 
 
@@ -312,24 +313,20 @@ def _take(
     agents: AgentDirectory,
     runtimes: RuntimeCatalog,
 ) -> Claim | None:
-    row = (
-        tx.execute(
-            pulse_runs.update()
-            .where(pulse_runs.c.id == run_id, pulse_runs.c.status == RunState.QUEUED)
-            .values(
-                status=RunState.RUNNING,
-                started_at=tx.now(),
-                host=node.host,
-                boot_id=node.boot_id,
-                lease_owner=node.id,
-                lease_token=offer.lease_token,
-                lease_expires_at=expires_at,
-            )
-            .returning(*RUN_COLUMNS)
+    row = tx.execute(
+        pulse_runs.update()
+        .where(pulse_runs.c.id == run_id, pulse_runs.c.status == RunState.QUEUED)
+        .values(
+            status=RunState.RUNNING,
+            started_at=tx.now(),
+            host=node.host,
+            boot_id=node.boot_id,
+            lease_owner=node.id,
+            lease_token=offer.lease_token,
+            lease_expires_at=expires_at,
         )
-        .mappings()
-        .one_or_none()
-    )
+        .returning(*RUN_COLUMNS)
+    ).one_or_none()
     if row is None:
         return None
     run = run_of(row)
@@ -392,7 +389,7 @@ def _held(run_id: str, lease_token: str) -> sa.Update:
     )
 
 
-def _held_run(row: sa.RowMapping) -> HeldRun:
+def _held_run(row: Sequence[Any]) -> HeldRun:
     run = run_of(row)
     # The table's CHECK gives every running run a token; the expiry is set together with it.
     assert run.lease_token is not None

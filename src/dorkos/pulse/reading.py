@@ -134,7 +134,7 @@ def page_of_runs(
             sa.literal(after.created_at, runs.created_at.type), sa.literal(after.id, runs.id.type)
         )
         statement = statement.where(sa.tuple_(runs.created_at, runs.id) < place)
-    return [run_of(row) for row in connection.execute(statement).mappings()]
+    return [run_of(row) for row in connection.execute(statement)]
 
 
 def figures(connection: sa.Connection, schedule_id: str, window: Window) -> Figures:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from dorkos.db.schema.pulse import pulse_runs, pulse_schedules
 from dorkos.pulse.model import Run, Schedule, ScheduleDraft
 
 _SCHEDULE_FIELDS = tuple(Schedule.__dataclass_fields__)
 SCHEDULE_COLUMNS = tuple(pulse_schedules.c[name] for name in _SCHEDULE_FIELDS)
-RUN_COLUMNS = tuple(pulse_runs.c[name] for name in Run.__dataclass_fields__)
+_RUN_FIELDS = tuple(Run.__dataclass_fields__)
+RUN_COLUMNS = tuple(pulse_runs.c[name] for name in _RUN_FIELDS)
 DRAFT_FIELDS = tuple(ScheduleDraft.__dataclass_fields__)
 _COMMAND = _SCHEDULE_FIELDS.index("command")
+_COMMAND_OF_RUN, _CONTEXT = _RUN_FIELDS.index("command"), _RUN_FIELDS.index("context")
 
 
 def schedule_of(row: Sequence[Any]) -> Schedule:
@@ -24,12 +24,12 @@ def schedule_of(row: Sequence[Any]) -> Schedule:
     return Schedule(*values)
 
 
-def run_of(row: sa.RowMapping) -> Run:
-    """A row of `RUN_COLUMNS`."""
-    values: dict[str, Any] = {**row}
-    values["command"] = _argv(values["command"])
-    values["context"] = values["context"] or {}
-    return Run(**values)
+def run_of(row: Sequence[Any]) -> Run:
+    """A row of `RUN_COLUMNS`, in their order."""
+    values = list(row)
+    values[_COMMAND_OF_RUN] = _argv(values[_COMMAND_OF_RUN])
+    values[_CONTEXT] = values[_CONTEXT] or {}
+    return Run(*values)
 
 
 def draft_of(schedule: Schedule) -> ScheduleDraft:

@@ -300,7 +300,7 @@ def tell_finished(
 def get(connection: sa.Connection | Transaction, run_id: str) -> Run | None:
     """One run, or None."""
     statement = sa.select(*RUN_COLUMNS).where(pulse_runs.c.id == run_id)
-    row = connection.execute(statement).mappings().one_or_none()
+    row = connection.execute(statement).one_or_none()
     return None if row is None else run_of(row)
 
 
@@ -323,7 +323,7 @@ def listed(
         statement = statement.where(pulse_runs.c.schedule_id == schedule_id)
     if states is not None:
         statement = statement.where(status_in(states))
-    return [run_of(row) for row in connection.execute(statement).mappings()]
+    return [run_of(row) for row in connection.execute(statement)]
 
 
 def not_found(run_id: str) -> DorkError:
