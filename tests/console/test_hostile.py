@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from playwright.sync_api import expect
 
@@ -70,6 +72,7 @@ def test_output_is_shown_without_what_was_meant_for_a_terminal(
     expect(page.locator("#output")).to_contain_text("red <script>window.broken=1</script>")
     said = page.locator("#output").inner_text()
     assert "\x1b" not in said
+    assert page.locator("dd code").get_by_text("python3").text_content() == shlex.join(_PROGRAM)
     assert "title" not in said.split("<script>")[0]
 
 

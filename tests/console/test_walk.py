@@ -41,6 +41,7 @@ def test_a_schedule_is_created_previewed_and_run(window: Window) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Say hello")
     page.get_by_role("button", name="Run now").click()
     expect(page.locator("#output")).to_contain_text("heard: Say hello")
+    expect(page.locator("#no-output")).to_have_count(0)
     expect(page.locator("#top .state")).to_have_text("completed")
 
 

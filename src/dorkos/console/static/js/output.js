@@ -22,6 +22,7 @@
       again ||= end.dataset.more === "1";
       if (!piece.childNodes.length) continue;
       box.append(...piece.childNodes);
+      document.getElementById("no-output")?.remove();
       if (box.dataset.held !== "yes") box.scrollTop = box.scrollHeight;
     } while (again);
     asking = false;
