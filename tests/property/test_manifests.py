@@ -26,6 +26,21 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
+# What both engines store: of a manifest with anything else nothing is taken.
+STORABLE: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
 PLAIN = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=20)
 LINES = PLAIN.filter(str.strip)
 # A field as it should be, or anything at all.
@@ -36,7 +51,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "runtime": st.sampled_from([runtime.value for runtime in AgentRuntime]),
     "capabilities": st.lists(LINES, max_size=3),
     "behavior": st.fixed_dictionaries(
-        {}, optional={"responseMode": st.sampled_from([mode.value for mode in ResponseMode]), "note": JSON}
+        {},
+        optional={"responseMode": st.sampled_from([mode.value for mode in ResponseMode]), "note": STORABLE},
     ),
     "budget": st.fixed_dictionaries({}, optional={"maxCallsPerHour": st.integers(1, 9), "note": st.none()}),
     "namespace": st.sampled_from(["team", "Team A", ""]),
