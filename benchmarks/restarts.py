@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -61,7 +62,8 @@ class Account:
 
 def accounts() -> list[Account]:
     """DorkOS, then APScheduler. Huey cannot take part: its periodic tasks are minutes apart at the least."""
-    return [_dorkos(), _apscheduler()]
+    there = importlib.util.find_spec("apscheduler") is not None
+    return [_dorkos(), *([_apscheduler()] if there else [])]
 
 
 def _dorkos() -> Account:
