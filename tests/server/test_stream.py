@@ -22,7 +22,7 @@ from dorkos.identity.token_list import TokenService
 from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.server.sse import EventStream, Seats, StreamLimits, frame
-from dorkos.server.stream import SharedFrames, Source, Wanted, Watch
+from dorkos.server.stream import Events, SharedFrames, Source, Watch
 from dorkos.vocabulary import Scope, TokenKind
 from tests.server.kit import Frame, Served, frames, one_turn, serving, settled
 
@@ -216,19 +216,20 @@ async def test_a_sign_of_life_never_names_a_frame_that_is_not_sent_yet() -> None
 
 async def test_a_frame_is_made_once_for_all_who_watch(clock: ManualClock) -> None:
     """However many there are, though the first goes away meanwhile; one that failed is made again."""
-    made, shared, release = 0, SharedFrames(), asyncio.Event()
+    made, release = 0, asyncio.Event()
     event = Event(1, "k", "a", None, clock.now(), "{}")
 
-    async def render(_event: Event, event_id: str) -> bytes | None:
+    async def render(events: Events) -> list[bytes | None]:
         nonlocal made
         made += 1
         await release.wait()
         if made == 1:
             raise LookupError("on purpose")
-        return event_id.encode()
+        return [event_id.encode() for _, event_id in events]
 
+    shared = SharedFrames(render)
     for expected in (1, 2, 2):
-        first, *others = [asyncio.ensure_future(shared.get(event, "e:1", render)) for _ in range(20)]
+        first, *others = [asyncio.ensure_future(shared.get(event, "e:1")) for _ in range(20)]
         await one_turn()
         first.cancel()
         release.set()
@@ -240,26 +241,39 @@ async def test_a_frame_is_made_once_for_all_who_watch(clock: ManualClock) -> Non
 async def test_frames_of_a_page_are_made_together_once_for_all_who_watch(clock: ManualClock) -> None:
     """Who comes to them later waits for them; where that failed all are told, and each is made again."""
     asked: list[list[str]] = []
-    shared = SharedFrames()
     page = [(Event(number, "k", "a", None, clock.now(), "{}"), f"e:{number}") for number in range(1, 4)]
 
-    async def together(wanted: Wanted) -> list[bytes | None]:
-        asked.append([event_id for _, event_id in wanted])
+    async def render(events: Events) -> list[bytes | None]:
+        asked.append([event_id for _, event_id in events])
         await one_turn()
         if len(asked) == 1:
             raise LookupError("on purpose")
-        return [event_id.encode() for _, event_id in wanted]
+        return [event_id.encode() for _, event_id in events]
 
-    async def alone(event: Event, event_id: str) -> bytes | None:
-        return (await together([(event, event_id)]))[0]
-
-    shared.begin(page[:2], together)
-    first = [asyncio.ensure_future(shared.get(*each, alone)) for each in page[:2]]
+    shared = SharedFrames(render)
+    shared.begin(page[:2])
+    first = [asyncio.ensure_future(shared.get(*each)) for each in page[:2]]
     assert [type(each) for each in await asyncio.gather(*first, return_exceptions=True)] == [LookupError] * 2
     for _ in range(3):
-        shared.begin(page, together)
-        assert [await shared.get(*each, alone) for each in page] == [b"e:1", b"e:2", b"e:3"]
+        shared.begin(page)
+        assert [await shared.get(*each) for each in page] == [b"e:1", b"e:2", b"e:3"]
     assert asked == [["e:1", "e:2"], ["e:1", "e:2", "e:3"]]
+
+
+async def test_a_large_frame_is_kept_for_nobody(clock: ManualClock) -> None:
+    """Who waits for it has it; for who comes later it is made again, since many would fill the memory."""
+    event, asked = Event(1, "k", "a", None, clock.now(), "{}"), 0
+
+    async def render(events: Events) -> list[bytes | None]:
+        nonlocal asked
+        asked += 1
+        return [b"x" * 70_000 for _ in events]
+
+    shared = SharedFrames(render)
+    both = await asyncio.gather(shared.get(event, "e:1"), shared.get(event, "e:1"))
+    assert ([len(each or b"") for each in both], asked) == ([70_000, 70_000], 1)
+    await shared.get(event, "e:1")
+    assert asked == 2
 
 
 async def test_many_events_come_in_one_piece(served: Served) -> None:
@@ -268,14 +282,14 @@ async def test_many_events_come_in_one_piece(served: Served) -> None:
     await settled(served, lambda: served.feed.head.position >= 6)
     start = Cursor(served.feed.head.epoch, 0)
 
-    async def render(event: Event, event_id: str) -> bytes | None:
-        return None if event.entity_id == "b" else f"{event.entity_id} {event_id[-1]}\n".encode()
+    async def render(events: Events) -> list[bytes | None]:
+        return [f"{event.entity_id} {event_id[-1]}\n".encode() for event, event_id in events]
 
     async def span() -> tuple[int, int]:
         return 0, 6
 
     source = Source(served.feed, span, StreamLimits(Seats(1)))
-    watch = Watch(source, start, [], render)
+    watch = Watch(source, start, [], SharedFrames(render), lambda event: event.entity_id != "b")
     async with aclosing(watch.frames()) as pieces:
         assert await anext(pieces) == b"a 1\nc 3\nd 4\ne 5\nf 6\n"
     assert watch.cursor.position == 6

@@ -11,12 +11,12 @@ from dorkos.mesh.topology import namespace_pattern
 from dorkos.relay import rules
 from dorkos.relay.policy import first_match, of_sender, open_by_default
 from dorkos.relay.rules import NewRule
+from dorkos.relay.subjects import AGENTS
 from dorkos.vocabulary import RuleAction
 
 WITHIN_PRIORITY = 100
 BETWEEN_PRIORITY = 50
 DEFAULT_PRIORITY = 10
-_AGENTS = "relay.agent.>"
 _ACCESS = "access:"
 
 _r = relay_rules.c
@@ -68,7 +68,7 @@ class NamespaceRules:
         own, made_for = namespace_pattern(namespace), f"namespace:{namespace}"
         about = f"Made for the agents of the namespace {namespace}."
         within = NewRule(rule_ids[0], own, own, RuleAction.ALLOW, WITHIN_PRIORITY, about, made_for)
-        default = NewRule(rule_ids[1], own, _AGENTS, RuleAction.DENY, DEFAULT_PRIORITY, about, made_for)
+        default = NewRule(rule_ids[1], own, AGENTS, RuleAction.DENY, DEFAULT_PRIORITY, about, made_for)
         rules.insert(tx, within, actor=actor)
         rules.insert(tx, default, actor=actor)
 

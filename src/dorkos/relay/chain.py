@@ -29,7 +29,7 @@ from dorkos.db.schema.relay import relay_messages as m
 from dorkos.identity.model import Caller
 from dorkos.identity.tokens import require_live_run
 from dorkos.relay import replies
-from dorkos.relay.inbox import IS_PENDING, MESSAGE_COLUMNS, message_of
+from dorkos.relay.inbox import IS_PENDING, MESSAGE, MESSAGE_COLUMNS, message_of
 from dorkos.relay.model import Envelope, Message, Stop
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason
@@ -50,7 +50,6 @@ _CLAIMED = Prepared(
         i.c.available_at > sa.bindparam("now"),
     )
 )
-_ONE = Prepared(sa.select(*MESSAGE_COLUMNS).where(m.c.id == sa.bindparam("of_message")))
 _RUN = Prepared(
     sa.select(pulse_runs.c.chain_id, pulse_runs.c.context).where(pulse_runs.c.id == sa.bindparam("of_run"))
 )
@@ -195,7 +194,7 @@ def _causes(tx: Transaction, caller: Caller, envelope: Envelope) -> tuple[Sequen
         values = {"of_subject": caller.subject, "owner": caller.subject, "now": tx.now()}
         causes = [message_of(row) for row in tx.run(_CLAIMED, values)]
     if answers is not None and all(cause.id != answers for cause in causes):
-        causes += [message_of(row) for row in tx.run(_ONE, {"of_message": answers})]
+        causes += [message_of(row) for row in tx.run(MESSAGE, {"of_message": answers})]
     return causes, of_run
 
 
@@ -203,7 +202,7 @@ def _origin(tx: Transaction, run_id: str) -> tuple[str, list[Message]]:
     """The chain of a run that holds nothing, and the message that its first attempt was started by."""
     for chain_id, context in tx.run(_RUN, {"of_run": run_id}):
         started_by = (context or {}).get(MESSAGE_VARIABLE, "")
-        rows = tx.run(_ONE, {"of_message": started_by}) if started_by else []
+        rows = tx.run(MESSAGE, {"of_message": started_by}) if started_by else []
         return chain_id, [replace(message_of(row), expires_at=None) for row in rows]
     return run_id, []
 

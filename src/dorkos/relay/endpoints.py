@@ -15,7 +15,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay.model import Endpoint, Mailbox
-from dorkos.relay.places import Place
+from dorkos.relay.places import Place, limits_of
 from dorkos.relay.subjects import subject_hash
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import EndpointConsumer
@@ -47,13 +47,13 @@ def pressure(of: Place | Endpoint, settings: RelaySettings, *, without: int | No
     count, size = of.pending_count, of.pending_bytes
     if without is not None:
         count, size = count - 1, size - without
-    most, most_bytes = _limits(of, settings)
+    most, most_bytes = limits_of(of, settings)
     return max(0.0, min(1.0, max(count / most, size / most_bytes)))
 
 
 def no_room(mailbox: Endpoint, size: int, settings: RelaySettings) -> str | None:
     """Why a message of `size` bytes does not fit, in words, or None if it does."""
-    most, most_bytes = _limits(mailbox, settings)
+    most, most_bytes = limits_of(mailbox, settings)
     if mailbox.pending_count >= most:
         return f"The mailbox {mailbox.subject} is full: {mailbox.pending_count} messages wait in it."
     if mailbox.pending_bytes + size > most_bytes:
@@ -208,12 +208,6 @@ def _is_closed(subject: str) -> DorkError:
         f"The mailbox {subject} is closed.",
         hint="Open it again, or look for where its owner moved to.",
     )
-
-
-def _limits(of: Place | Endpoint, settings: RelaySettings) -> tuple[int, int]:
-    most = settings.max_mailbox_size if of.max_pending is None else of.max_pending
-    most_bytes = settings.max_mailbox_bytes if of.max_pending_bytes is None else of.max_pending_bytes
-    return most, most_bytes
 
 
 def _endpoint_of(row: Sequence[Any]) -> Endpoint:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_dead_letters as d
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.schema.relay import relay_index as i
@@ -44,6 +45,10 @@ DELIVERIES = (
     .join_from(i, e, e.c.id == i.c.endpoint_id)
     .join(m, m.c.id == i.c.message_id)
 )
+
+
+# One message by its id, `of_message`; for paths that are measured.
+MESSAGE = Prepared(sa.select(*MESSAGE_COLUMNS).where(m.c.id == sa.bindparam("of_message")))
 
 
 def message_of(row: Sequence[Any]) -> Message:

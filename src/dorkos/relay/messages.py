@@ -19,7 +19,7 @@ from dorkos.db.schema.relay import relay_index as i
 from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.relay.idempotency import body_hash_of
-from dorkos.relay.inbox import DELIVERY_COLUMNS, IS_PENDING, MESSAGE_COLUMNS, message_of
+from dorkos.relay.inbox import DELIVERY_COLUMNS, IS_PENDING, MESSAGE, MESSAGE_COLUMNS, message_of
 from dorkos.relay.model import Delivery, Envelope, Message, StoredMessage
 from dorkos.vocabulary import DeliveryStatus
 
@@ -37,7 +37,6 @@ _INSERT_WITH_MORE = Prepared(
     "claimed_sender",
 )
 _MINE = i.c.message_id == m.c.id
-_ONE = Prepared(sa.select(*MESSAGE_COLUMNS).where(m.c.id == sa.bindparam("of_message")))
 _ITS_DELIVERIES = Prepared(
     sa.select(*DELIVERY_COLUMNS)
     .join_from(i, e, e.c.id == i.c.endpoint_id)
@@ -110,7 +109,7 @@ def each_of(connection: sa.Connection, ids: Sequence[str]) -> list[StoredMessage
     """The same as `of_ids`, for a few that are asked for often: those who watch see each message."""
     found = []
     for message_id in ids:
-        for row in _ONE.run(connection, {"of_message": message_id}):
+        for row in MESSAGE.run(connection, {"of_message": message_id}):
             message = message_of(row)
             its = _ITS_DELIVERIES.run(connection, {"of_message": message_id})
             deliveries = tuple(Delivery(*(*each, message)) for each in its)

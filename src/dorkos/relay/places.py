@@ -20,6 +20,7 @@ from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_breakers
 from dorkos.db.schema.relay import relay_endpoints as e
 from dorkos.db.types import Integer
+from dorkos.relay.model import Endpoint
 from dorkos.setting_groups.relay import RelaySettings
 
 _TAKE_ON_PROBATION = (
@@ -90,8 +91,7 @@ class _Mailbox:
     def take(self, size: int, settings: RelaySettings, now: datetime) -> Place | None:
         """The next place, by the condition of `_TAKES`; None where it is not for us to say."""
         last = self.place
-        most = settings.max_mailbox_size if last.max_pending is None else last.max_pending
-        most_bytes = settings.max_mailbox_bytes if last.max_pending_bytes is None else last.max_pending_bytes
+        most, most_bytes = limits_of(last, settings)
         if last.expires_at is not None and last.expires_at < now:
             return None
         if self.pending_count >= most or self.pending_bytes + size > most_bytes:
@@ -153,6 +153,7 @@ class Places:
         if not self._counted:
             return
         counted, self._counted = self._counted, {}
+        # Past the group, so what was recalled stays: nobody recalls a position or a count.
         _COUNT.run_many(
             self._group.connection,
             [
@@ -194,6 +195,13 @@ def leave(tx: Transaction, sizes: Iterable[tuple[str, int]]) -> None:
     places = tx.part(Places)
     for endpoint_id, size in sizes:
         places.leave(endpoint_id, size)
+
+
+def limits_of(of: Place | Endpoint, settings: RelaySettings) -> tuple[int, int]:
+    """How many messages, and how many bytes of payload, may wait in a mailbox."""
+    most = settings.max_mailbox_size if of.max_pending is None else of.max_pending
+    most_bytes = settings.max_mailbox_bytes if of.max_pending_bytes is None else of.max_pending_bytes
+    return most, most_bytes
 
 
 def _values(subject: str, size: int, settings: RelaySettings, now: datetime) -> dict[str, object]:

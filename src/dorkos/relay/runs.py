@@ -23,7 +23,7 @@ from dorkos.relay.chain import MESSAGE_VARIABLE, has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Delivery, Message, RunRequest, RunStarter
 from dorkos.relay.payload import prompt_of
-from dorkos.relay.subjects import matches
+from dorkos.relay.subjects import AGENTS, matches
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.telemetry import traceparent
 from dorkos.vocabulary import EndpointConsumer
@@ -42,7 +42,6 @@ _WAKING = (
 )
 
 
-_AGENTS = "relay.agent.>"
 # Ours, and the lineage's.
 _SWITCHES = ("agent", "claude-code")
 
@@ -165,7 +164,7 @@ class MessageRuns(Loop):
 def _may_concern_an_agent(event: Event) -> bool:
     """Only the mailboxes of agents start runs, and most messages of a busy system go to others."""
     subject = event.data.get("mailbox") or event.data.get("subject")
-    return not isinstance(subject, str) or matches(subject, _AGENTS)
+    return not isinstance(subject, str) or matches(subject, AGENTS)
 
 
 def request_for(claimed: Delivery, agent_id: str) -> RunRequest:

@@ -58,15 +58,13 @@ from dorkos.relay.publish import Gates
 from dorkos.relay.retention import RelayRetention
 from dorkos.relay.runs import MessageRuns
 from dorkos.relay.standing import Standing, standing
-from dorkos.relay.subjects import matches, validate_subject
+from dorkos.relay.subjects import AGENTS, matches, validate_subject
 from dorkos.relay.wakeups import Wakeups
 from dorkos.relay.waterfall import Waterfall
 from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer, RunReason, RunState
 
 T = TypeVar("T")
-
-_AGENTS = "relay.agent.>"
 
 
 class RelayService:
@@ -152,7 +150,7 @@ class RelayService:
                 f"{subject} is the address of a reply.",
                 hint="Its mailbox is opened with the request: use `dorkos relay request`.",
             )
-        if matches(subject, _AGENTS):
+        if matches(subject, AGENTS):
             raise DorkError(
                 ErrorCode.VALIDATION_FAILED,
                 f"{subject} is the address of an agent.",

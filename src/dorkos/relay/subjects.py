@@ -17,6 +17,8 @@ from dorkos.errors import DorkError, ErrorCode
 
 SUBJECT_LENGTH_MAX = 512
 TOKENS_MAX = 16
+AGENTS = "relay.agent.>"
+"""The addresses of all agents, as a pattern."""
 # Subjects that are kept at hand with what was found out about them: the same few come again and again.
 _KEPT = 4096
 

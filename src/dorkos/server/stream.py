@@ -34,16 +34,13 @@ _PIECE_BYTES = 64 * 1024
 _PRESSURE = "relay.endpoint.pressure"
 _WATCHED = frozenset({"relay.message.published", _PRESSURE})
 
-# How many events of a page are made ready at once.
-_AT_ONCE = 50
+# How many events of a page are made ready at once: one of their frames may have megabytes.
+_AT_ONCE = 20
 
-# Makes the frame of an event, under the id it is given; None leaves the event out.
-Render = Callable[[Event, str], Awaitable[bytes | None]]
-# The same for several at once, given with their ids and in their order.
-Wanted = Sequence[tuple[Event, str]]
-RenderMany = Callable[[Wanted], Awaitable[Sequence[bytes | None]]]
-# Called with what a watcher comes to next, before each of it is rendered.
-Prepare = Callable[[Wanted], None]
+# Events with the ids of their frames.
+Events = Sequence[tuple[Event, str]]
+# Makes the frames of events, in their order; None leaves one out.
+Render = Callable[[Events], Awaitable[Sequence[bytes | None]]]
 # Reads messages by their ids, as they are shown; those that are gone are left out.
 ReadMessages = Callable[[Sequence[str]], Awaitable[Mapping[str, BaseModel]]]
 
@@ -60,58 +57,47 @@ class Source:
 class SharedFrames:
     """Frames of the newest events, each made once for all who watch."""
 
-    def __init__(self) -> None:
-        """None was made."""
+    def __init__(self, render: Render) -> None:
+        """None was made; `render` makes them."""
+        self._render = render
         self._made: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
         self._making: set[asyncio.Task[None]] = set()
 
-    def begin(self, wanted: Wanted, render: RenderMany) -> None:
+    def begin(self, events: Events) -> None:
         """Make the frames of several events together, where nobody has begun to. `get` waits for them."""
-        new = [(event, event_id) for event, event_id in wanted if event_id not in self._made]
+        new = [each for each in events if each[1] not in self._made]
         if not new:
             return
         loop = asyncio.get_running_loop()
         promised = [loop.create_future() for _ in new]
         for (_, event_id), future in zip(new, promised, strict=True):
-            self._keep(event_id, future)
-        task = asyncio.create_task(self._fulfil(new, promised, render))
+            self._made[event_id] = future
+            if len(self._made) > _SHARED:
+                self._made.popitem(last=False)
+        task = asyncio.create_task(self._fulfil(new, promised))
         self._making.add(task)
         task.add_done_callback(self._making.discard)
 
-    async def _fulfil(
-        self, new: Wanted, promised: Sequence[asyncio.Future[bytes | None]], render: RenderMany
-    ) -> None:
+    async def get(self, event: Event, event_id: str) -> bytes | None:
+        """The frame of an event. Raises what kept it from being made; it is made again for the next."""
+        self.begin([(event, event_id)])
+        # Whoever asked first may go away; the others go on waiting.
+        return await asyncio.shield(self._made[event_id])
+
+    async def _fulfil(self, new: Events, promised: Sequence[asyncio.Future[bytes | None]]) -> None:
         try:
-            made = await render(new)
+            made = await self._render(new)
         except Exception as fault:  # noqa: BLE001  # Whoever waits for one of them is told.
             for (_, event_id), future in zip(new, promised, strict=True):
                 self._made.pop(event_id, None)
                 future.set_exception(fault)
                 future.exception()  # Nobody may have waited for this one.
             return
-        for future, one in zip(promised, made, strict=True):
+        for (_, event_id), future, one in zip(new, promised, made, strict=True):
             future.set_result(one)
-
-    def _keep(self, event_id: str, making: asyncio.Future[bytes | None]) -> None:
-        self._made[event_id] = making
-        if len(self._made) > _SHARED:
-            self._made.popitem(last=False)
-
-    async def get(self, event: Event, event_id: str, render: Render) -> bytes | None:
-        """The frame of an event, made by `render` if nobody asked for it before."""
-        making = self._made.get(event_id)
-        if making is None:
-            making = asyncio.ensure_future(render(event, event_id))
-            self._keep(event_id, making)
-        try:
-            # Whoever asked first may go away; the others go on waiting.
-            made = await asyncio.shield(making)
-        except Exception:
-            self._made.pop(event_id, None)
-            raise
-        if made is not None and len(made) > _PIECE_BYTES:
-            self._made.pop(event_id, None)  # Few of these would fill the memory.
-        return made
+            if one is not None and len(one) > _PIECE_BYTES:
+                # Few of these would fill the memory: who comes to it later has it made again.
+                self._made.pop(event_id, None)
 
 
 class Watch:
@@ -122,15 +108,15 @@ class Watch:
         source: Source,
         after: Cursor,
         opening: Sequence[bytes],
-        render: Render,
-        prepare: Prepare | None = None,
+        frames: SharedFrames,
+        is_wanted: Callable[[Event], bool],
     ) -> None:
-        """Send `opening`, then what `render` makes of each event after `after`."""
+        """Send `opening`, then the frames of those events after `after` that are wanted."""
         self._feed = source.feed
         self._seats = source.limits.seats
         self._opening = opening
-        self._render = render
-        self._prepare = prepare
+        self._frames = frames
+        self._is_wanted = is_wanted
         self.cursor = after
 
     def position(self) -> str:
@@ -153,11 +139,12 @@ class Watch:
         """Whole frames of the events, many of them in one piece."""
         epoch, waiting, cursor = self.cursor.epoch, b"", self.cursor
         for number, event in enumerate(page):
-            if self._prepare is not None and number % _AT_ONCE == 0:
-                ahead = page[number : number + _AT_ONCE]
-                self._prepare([(each, str(Cursor(epoch, each.position))) for each in ahead])
+            if number % _AT_ONCE == 0:
+                ahead = filter(self._is_wanted, page[number : number + _AT_ONCE])
+                self._frames.begin([(each, str(Cursor(epoch, each.position))) for each in ahead])
             cursor = Cursor(epoch, event.position)
-            waiting += await self._render(event, str(cursor)) or b""
+            if self._is_wanted(event):
+                waiting += await self._frames.get(event, str(cursor)) or b""
             if len(waiting) >= _PIECE_BYTES:
                 # Moves only here and below, in one step with handing the frames over: a sign of life sent in
                 # between must not name a position whose frame is still on its way.
@@ -171,10 +158,11 @@ class Watch:
 
 def events_endpoint(source: Source) -> Endpoint:
     """What answers `GET /api/events`."""
-    frames = SharedFrames()
 
-    async def render(event: Event, event_id: str) -> bytes:
-        return frame(event.kind, wire(event), frame_id=event_id)
+    async def render(events: Events) -> list[bytes | None]:
+        return [frame(event.kind, wire(event), frame_id=event_id) for event, event_id in events]
+
+    frames = SharedFrames(render)
 
     async def answer(request: Request) -> Response:
         caller_of_request(request).require(Scope.OBSERVE)
@@ -182,15 +170,14 @@ def events_endpoint(source: Source) -> Endpoint:
         topics = _choice(query, "topics", TOPICS)
         kinds = _choice(query, "kinds", tuple(EVENT_KINDS))
 
-        async def shared(event: Event, event_id: str) -> bytes | None:
-            wanted = (not topics or event.topic in topics) and (not kinds or event.kind in kinds)
-            return await frames.get(event, event_id, render) if wanted else None
+        def is_wanted(event: Event) -> bool:
+            return (not topics or event.topic in topics) and (not kinds or event.kind in kinds)
 
         start, is_reset = await _start(request, query, source)
         greeting = {"cursor": str(start), "version": __version__}
         names = ("reset", "hello") if is_reset else ("hello",)
         opening = [frame(name, greeting, frame_id=str(start)) for name in names]
-        return _stream(request, source, Watch(source, start, opening, shared))
+        return _stream(request, source, Watch(source, start, opening, frames, is_wanted))
 
     return answer
 
@@ -202,16 +189,14 @@ def messages_endpoint(source: Source, scope: Scope | None, read: ReadMessages, c
     Whoever has `scope` may watch. What `read` finds is shown to everybody alike, so it is read once for all,
     and for a page of events at once.
     """
-    frames = SharedFrames()
 
-    async def render_many(wanted: Wanted) -> list[bytes | None]:
-        published = [event.entity_id for event, _ in wanted if event.kind != _PRESSURE]
+    async def render(events: Events) -> list[bytes | None]:
+        published = [event.entity_id for event, _ in events if event.kind != _PRESSURE]
         # A message may have been deleted since; its event outlives it.
         found = await read(published) if published else {}
-        return [_frame_of(event, event_id, found.get(event.entity_id)) for event, event_id in wanted]
+        return [_frame_of(event, event_id, found.get(event.entity_id)) for event, event_id in events]
 
-    async def render(event: Event, event_id: str) -> bytes | None:
-        return (await render_many([(event, event_id)]))[0]
+    frames = SharedFrames(render)
 
     async def answer(request: Request) -> Response:
         caller = caller_of_request(request)
@@ -226,17 +211,11 @@ def messages_endpoint(source: Source, scope: Scope | None, read: ReadMessages, c
             subject = event.data.get("subject")
             return isinstance(subject, str) and matches(subject, pattern)
 
-        def prepare(ahead: Wanted) -> None:
-            frames.begin([each for each in ahead if is_wanted(each[0])], render_many)
-
-        async def selected(event: Event, event_id: str) -> bytes | None:
-            return await frames.get(event, event_id, render) if is_wanted(event) else None
-
         start, is_reset = await _start(request, query, source)
         # With `reset` the place that was asked for does not exist, and messages may be missing before this.
         greeting = {"pattern": pattern, "connectedAt": iso(clock.now()), "reset": is_reset}
         opening = [frame("relay_connected", greeting, frame_id=str(start))]
-        return _stream(request, source, Watch(source, start, opening, selected, prepare))
+        return _stream(request, source, Watch(source, start, opening, frames, is_wanted))
 
     return answer
 
