@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 
 from dorkos.console.visit import Visit
-from dorkos.errors import DorkError
 
 _ADDRESS = re.compile(r"relay\.agent\.[a-z0-9_-]+\.([0-9A-HJKMNP-TV-Z]{26})")
 # A page of messages has no more senders; the others keep their addresses.
@@ -18,16 +17,8 @@ _MOST = 100
 async def names_in(visit: Visit, view: object) -> dict[str, str]:
     """The names of all agents whose addresses are in there. One that was removed has none."""
     ids = dict.fromkeys(found[1] for found in map(_ADDRESS.fullmatch, _texts(view)) if found)
-    named = await asyncio.gather(*(_agent(visit, each) for each in list(ids)[:_MOST]))
+    named = await asyncio.gather(*(visit.find("mesh.get", each) for each in list(ids)[:_MOST]))
     return {agent["subject"]: agent["name"] for agent in named if agent is not None}
-
-
-async def _agent(visit: Visit, agent_id: str) -> Mapping[str, str] | None:
-    try:
-        found: Mapping[str, str] = await visit.ask("mesh.get", id=agent_id)
-    except DorkError:
-        return None
-    return found
 
 
 def _texts(value: object) -> Iterator[str]:

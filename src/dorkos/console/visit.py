@@ -43,6 +43,20 @@ class Visit:
         present = {key: value for key, value in given.items() if value is not None}
         return await self.desk.ask(self.caller, name, present)
 
+    async def find(self, name: str, identity: str | None) -> Any:
+        """What has this id, by the operation that shows one; None for no id, and for what was removed since.
+
+        Any other refusal is raised: what cannot be read at the moment is not gone.
+        """
+        if not identity:
+            return None
+        try:
+            return await self.ask(name, id=identity)
+        except DorkError as refusal:
+            if refusal.http_status in (400, 404):  # Of another kind of thing, an id may have another form.
+                return None
+            raise
+
     async def send(self, name: str, given: Mapping[str, object]) -> Any:
         """The answer of an operation to exactly this input."""
         return await self.desk.ask(self.caller, name, given)

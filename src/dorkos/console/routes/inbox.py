@@ -70,7 +70,7 @@ async def _page(visit: Visit, refusal: DorkError | None = None) -> Page:
     view = {
         "approval": found,
         "shown": _shown(found["content"]),
-        "agent": await _agent(visit, found["content"].get("agentId")),
+        "agent": await visit.find("mesh.get", found["content"].get("agentId")),
         "before": before,
         "changes": differences(_shown(before["content"]), _shown(found["content"])) if before else None,
         "tests": [run for run in runs if run["trigger"] == "test"][:3],
@@ -85,17 +85,6 @@ async def _page(visit: Visit, refusal: DorkError | None = None) -> Page:
         status,
         f"/inbox/{found['id']}",
     )
-
-
-async def _agent(visit: Visit, agent_id: str | None) -> dict[str, Any] | None:
-    """Who it would run; None for a program, and for one that was removed."""
-    if not agent_id:
-        return None
-    try:
-        found: dict[str, Any] = await visit.ask("mesh.get", id=agent_id)
-    except DorkError:
-        return None
-    return found
 
 
 def _shown(content: dict[str, Any]) -> dict[str, str]:

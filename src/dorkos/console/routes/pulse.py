@@ -59,7 +59,7 @@ async def schedule(visit: Visit) -> Shown:
         "older": f"/pulse/schedules/{schedule_id}?offset={offset + _SLOTS}" if len(slots) > _SLOTS else None,
         "runs": runs,
         "drawn": timeline.drawn(drawn, visit.times),
-        "agent": await _agent(visit, found["agentId"]),
+        "agent": await visit.find("mesh.get", found["agentId"]),
     }
     return Page("pulse/schedule.html", found["name"], view, topics="pulse")
 
@@ -69,7 +69,7 @@ async def runs(visit: Visit) -> Shown:
     state, cursor = visit.query.get("state") or None, visit.query.get("cursor")
     found = await visit.ask("pulse.runs.list", status=state, cursor=cursor, limit=_PAGE)
     ids = sorted({each["scheduleId"] for each in found if each["scheduleId"]})
-    of = await asyncio.gather(*(_schedule(visit, each) for each in ids))
+    of = await asyncio.gather(*(visit.find("pulse.schedules.get", each) for each in ids))
     names = {each["id"]: each["name"] for each in of if each is not None}
     query = {**({"state": state} if state else {})}
     older = (
@@ -99,12 +99,12 @@ async def run(visit: Visit) -> Shown:
 
 async def _run_page(visit: Visit, refusal: DorkError | None = None) -> Page:
     found = await visit.ask("pulse.runs.get", id=visit.path["id"])
-    schedule = await _schedule(visit, found["scheduleId"])
+    schedule = await visit.find("pulse.schedules.get", found["scheduleId"])
     chunks, last, cut = await _output(visit, found["id"], 0)
     view = {
         "run": found,
         "schedule": schedule,
-        "agent": await _agent(visit, found["agentId"]),
+        "agent": await visit.find("mesh.get", found["agentId"]),
         "chunks": chunks,
         "seq": last,
         "cut": cut,
@@ -180,27 +180,6 @@ async def delete(visit: Visit) -> Shown:
     """Delete a schedule."""
     await visit.ask("pulse.schedules.delete", id=visit.path["id"])
     return GoTo("/pulse", "deleted")
-
-
-async def _schedule(visit: Visit, schedule_id: str | None) -> dict[str, Any] | None:
-    """None for a run without one, and for one that was deleted: its runs stay until they are too old."""
-    if schedule_id is None:
-        return None
-    try:
-        found: dict[str, Any] = await visit.ask("pulse.schedules.get", id=schedule_id)
-    except DorkError:
-        return None
-    return found
-
-
-async def _agent(visit: Visit, agent_id: str | None) -> dict[str, Any] | None:
-    if agent_id is None:
-        return None
-    try:
-        found: dict[str, Any] = await visit.ask("mesh.get", id=agent_id)
-    except DorkError:
-        return None  # Removed since.
-    return found
 
 
 async def _output(visit: Visit, run_id: str, after: int) -> tuple[list[dict[str, Any]], int, bool]:

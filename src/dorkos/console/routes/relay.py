@@ -45,13 +45,7 @@ async def messages(visit: Visit) -> Shown:
 async def message(visit: Visit) -> Shown:
     """One message: envelope, deliveries, payload."""
     found = await visit.ask("relay.message", id=visit.path["id"])
-    parent = None
-    if found.get("parentId"):
-        try:
-            parent = await visit.ask("relay.message", id=found["parentId"])
-        except DorkError:
-            parent = None  # Too old, and gone.
-    view = {"message": found, "parent": parent}
+    view = {"message": found, "parent": await visit.find("relay.message", found.get("parentId"))}
     return Page("relay/message.html", f"Message to {found['subject']}", view, topics="relay")
 
 
@@ -179,13 +173,8 @@ async def _run_names(visit: Visit, spans: list[dict[str, Any]]) -> dict[str, str
         for key, operation in (("scheduleId", "pulse.schedules.get"), ("agentId", "mesh.get"))
         if span["kind"] == "run" and span.get(key)
     }
-    names = {}
-    for operation, identity in sorted(asked):
-        try:
-            names[identity] = (await visit.ask(operation, id=identity))["name"]
-        except DorkError:
-            continue
-    return names
+    found = [(identity, await visit.find(operation, identity)) for operation, identity in sorted(asked)]
+    return {identity: one["name"] for identity, one in found if one is not None}
 
 
 async def rules(visit: Visit) -> Shown:

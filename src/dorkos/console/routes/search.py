@@ -34,11 +34,8 @@ async def search(visit: Visit) -> Shown:
 
 async def _named(visit: Visit, ulid: str) -> str | None:
     for name, place in _NAMED:
-        try:
-            await visit.ask(name, id=ulid)
-        except DorkError:
-            continue
-        return place + ulid
+        if await visit.find(name, ulid) is not None:
+            return place + ulid
     return None
 
 
