@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, DropIndex
 
 from dorkos.clock import ManualClock
 from dorkos.db.database import Transaction
@@ -19,6 +21,9 @@ from dorkos.vocabulary import DeliveryStatus, RunState
 from tests.relay.post_office import ADA, INBOX, PostOffice, post_office
 
 Statements = list[tuple[str, Any]]
+
+# Those of deliveries that a reader of one mailbox may be led to.
+DELIVERY_INDEXES = ("claimable", "endpoint_id_id", "expiring")
 
 
 @pytest.fixture
@@ -97,11 +102,13 @@ async def test_lists_are_read_in_the_order_of_an_index(watched: tuple[PostOffice
     assert [line for line in await plan_lines(office, lists) if "TEMP B-TREE" in line] == []
 
 
+@pytest.mark.parametrize("order", list(permutations(DELIVERY_INDEXES)), ids="-".join)
 async def test_a_mailbox_with_much_in_it_is_read_by_its_index_once_statistics_are_known(
-    watched: tuple[PostOffice, Statements],
+    watched: tuple[PostOffice, Statements], order: tuple[str, ...]
 ) -> None:
     """ANALYZE says that one mailbox holds nearly all: SQLite then likes to begin with the mailboxes, and
-    sorts all that lies in one, which is seconds at a million."""
+    sorts all that lies in one, which is seconds at a million. Where it finds two ways equally good it takes
+    one by the order in which the indexes were made, which SQLAlchemy leaves to chance."""
     office, statements = watched
     await office.send()
     many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000) "
@@ -116,7 +123,15 @@ async def test_a_mailbox_with_much_in_it_is_read_by_its_index_once_statistics_ar
             newest = f"(SELECT * FROM {table} ORDER BY id DESC LIMIT 1)"
             tx.execute(sa.text(f"{many}INSERT INTO {table} ({named}) SELECT {picked} FROM {newest}, n"))
 
+    def make_indexes_anew(tx: Transaction) -> None:
+        made = {str(index.name): index for index in metadata.tables["relay_index"].indexes}
+        for name in order:
+            tx.execute(DropIndex(made[f"ix_relay_index_{name}"]))
+        for name in order:
+            tx.execute(CreateIndex(made[f"ix_relay_index_{name}"]))
+
     await office.db.write(fill)
+    await office.db.write(make_indexes_anew)
     await office.db.write(lambda tx: tx.execute(sa.text("ANALYZE")))
     statements.clear()
     for status in (None, DeliveryStatus.DELIVERED, DeliveryStatus.PENDING, DeliveryStatus.FAILED):
@@ -128,7 +143,7 @@ async def test_a_mailbox_with_much_in_it_is_read_by_its_index_once_statistics_ar
     reached = (
         "relay_index USING COVERING INDEX ix_relay_index_endpoint_id_id (endpoint_id=?)",
         "relay_index USING INDEX ix_relay_index_endpoint_id_id (endpoint_id=?)",
-        "relay_index USING INDEX ix_relay_index_claimable (endpoint_id=?)",
+        "relay_index USING INDEX ix_relay_index_claimable (endpoint_id=? AND position>?)",
         "relay_index USING INDEX sqlite_autoindex_relay_index_2 (message_id=? AND endpoint_id=?)",
         "relay_messages USING INDEX sqlite_autoindex_relay_messages_1 (id=?)",
         "relay_messages USING INDEX sqlite_autoindex_relay_messages_1 (id=?)",

@@ -74,11 +74,14 @@ def newest_first(
     """Deliveries of one mailbox, with their messages. `before` is the id of the last one seen."""
     # The page is chosen from the index alone, then joined: in one statement SQLite may walk the mailboxes
     # first, and then sorts everything that lies in one.
-    page = sa.select(i.c.id).where(i.c.endpoint_id == endpoint_id).order_by(i.c.id.desc()).limit(limit)
+    page = sa.select(i.c.id).where(i.c.endpoint_id == endpoint_id).limit(limit)
     if status is DeliveryStatus.PENDING:
-        page = page.where(IS_PENDING)
-    elif status is not None:
-        page = page.where(i.c.status == status)
+        # Few wait, where a million may lie in the mailbox, and they have an index of their own. SQLite takes
+        # it for certain only when one more of its columns is asked for, and when none gives the order.
+        page = page.where(IS_PENDING, i.c.position >= 0).order_by((i.c.id + "").desc())
+    else:
+        page = page.order_by(i.c.id.desc())
+        page = page if status is None else page.where(i.c.status == status)
     if status is DeliveryStatus.FAILED:
         # Each has a dead letter: those are few, where all that lies in the mailbox may be a million.
         page = page.where(i.c.message_id.in_(sa.select(d.c.message_id).where(d.c.endpoint_id == endpoint_id)))
