@@ -34,8 +34,6 @@ from dorkos.relay.adapters.outbox import Outbox
 from dorkos.relay.adapters.routes import AdapterRoutes
 from dorkos.relay.adapters.runner import AdapterRunner
 from dorkos.relay.adapters.supervisor import AdapterSupervisor
-from dorkos.relay.adapters.telegram import TelegramBot
-from dorkos.relay.adapters.webhook import WebhookReceiver, WebhookSender
 from dorkos.relay.adapters.webhook_inbound import WebhookInbox
 from dorkos.relay.service import RelayService
 
@@ -204,6 +202,8 @@ class AdapterService:
 
         A webhook gets a signed request with the body `{"type": "dorkos.test"}`; a bot is asked who it is.
         """
+        from dorkos.relay.adapters.webhook import WebhookSender  # As in `_connect`.
+
         adapter, _ = await self.get(adapter_id)
         connection: Connection | None = None
         try:
@@ -254,6 +254,11 @@ class AdapterService:
 
     def _connect(self, adapter: Adapter) -> Connection:
         """The adapter as it would work. Raises `validation_failed`."""
+        # Not at the top: with them comes an HTTP client, whose import is a twelfth of a start, for those
+        # alone who have such an adapter.
+        from dorkos.relay.adapters.telegram import TelegramBot
+        from dorkos.relay.adapters.webhook import WebhookReceiver, WebhookSender
+
         config = config_of(adapter)
         match config:
             case WebhookConfig(outbound=None, inbound=inbound):

@@ -7,6 +7,8 @@ import hmac
 import re
 from collections.abc import Iterable
 
+# Names the message of this system that a request stands for, so that one that comes back is known again.
+MESSAGE_HEADER = "X-DorkOS-Message"
 # How far the two clocks may differ; within it a nonce must not come twice.
 WINDOW_S = 300
 # No dot: it ends the nonce in what is signed, so that none can be moved into the body.

@@ -17,11 +17,9 @@ from dorkos.relay.adapters.egress import (
     UnclearError,
 )
 from dorkos.relay.adapters.model import AuthFailedError, Never, NotNow, Outcome, Sent
-from dorkos.relay.adapters.signature import sign
+from dorkos.relay.adapters.signature import MESSAGE_HEADER, sign
 from dorkos.relay.model import Delivery
 
-# Names the message of this system that a request stands for, so that one that comes back is known again.
-MESSAGE_HEADER = "X-DorkOS-Message"
 _LATER = frozenset({408, 423, 425, 429})
 _WAIT_MAX = timedelta(hours=1)
 

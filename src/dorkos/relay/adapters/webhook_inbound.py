@@ -19,8 +19,7 @@ from dorkos.relay.adapters import secrets, store
 from dorkos.relay.adapters.configs import WebhookConfig, WebhookInbound, config_of
 from dorkos.relay.adapters.model import Adapter, AdapterType
 from dorkos.relay.adapters.origin import check_origin
-from dorkos.relay.adapters.signature import is_nonce, is_signed, is_timely
-from dorkos.relay.adapters.webhook import MESSAGE_HEADER
+from dorkos.relay.adapters.signature import MESSAGE_HEADER, is_nonce, is_signed, is_timely
 from dorkos.relay.model import Envelope, Receipt
 from dorkos.relay.service import RelayService
 from dorkos.storable import parse_json
