@@ -123,7 +123,12 @@ CASES = {
     "one message": _key(lambda c: messages.get(c, ID), "relay_messages"),
     "deliveries of a mailbox": _index(_inbox(None, None), "ix_relay_index_endpoint_id_id"),
     "deliveries after a cursor": _index(_inbox(None, ID), "ix_relay_index_endpoint_id_id"),
-    "deliveries by status": _index(_inbox(DeliveryStatus.PENDING, ID), "ix_relay_index_endpoint_id_id"),
+    "deliveries that wait": _index(
+        _inbox(DeliveryStatus.PENDING, ID),
+        "ix_relay_index_claimable",
+        sorts=True,  # No more than a mailbox may hold.
+    ),
+    "deliveries by status": _index(_inbox(DeliveryStatus.DELIVERED, ID), "ix_relay_index_endpoint_id_id"),
     "dead letters": _key(
         lambda c: deadletters.newest_first(c, LetterFilter(before=ID), limit=50), "relay_dead_letters"
     ),
