@@ -29,3 +29,10 @@ def test_without_a_folder_in_memory_the_usual_one_serves(
     assert testing.folder_in_memory() is None
     with testing._sqlite_copy() as path:
         assert path.stat().st_size
+
+
+@pytest.mark.xdist_group("shown")
+def test_the_tests_of_a_group_run_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """Its name stands where the scheduler looks; else each worker would start a browser and a server."""
+    is_grouped = bool(getattr(request.config.option, "loadgroup", False))
+    assert request.node.nodeid.endswith("@shown") is is_grouped
