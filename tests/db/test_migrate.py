@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from dorkos.db.apply import apply_pending
 from dorkos.db.connections import migrating_sqlite
@@ -52,6 +53,20 @@ def test_the_first_three_are_the_lineage_to_the_letter(bench: Bench) -> None:
         "WHERE tbl_name <> 'schema_ledger' ORDER BY type, name"
     )
     assert hashlib.sha256(repr(rows).encode()).hexdigest() == _NODE_SCHEMA
+
+
+def test_the_indexes_of_a_new_table_are_made_by_name() -> None:
+    """SQLAlchemy would leave their order to chance, and SQLite plans by it: installations are to be alike."""
+    names = [f"{letter}_index" for letter in "hdafbgce"]
+    columns = [sa.Column(name, sa.Integer) for name in names]
+    table = sa.Table("t", sa.MetaData(), *columns, *(sa.Index(f"ix_{name}", name) for name in names))
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        table.metadata.create_all(connection)
+        indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY rowid"
+        made = connection.exec_driver_sql(indexes)
+        assert list(made.scalars()) == sorted(f"ix_{name}" for name in names)
+    engine.dispose()
 
 
 def _edit(bench: Bench) -> None:

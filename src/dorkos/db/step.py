@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.util import OrderedSet
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -42,3 +43,13 @@ class Step:
     def note(self, text: str) -> None:
         """Tell the person who migrates about something that was not carried over as it stood."""
         self.notes.append(text)
+
+
+@sa.event.listens_for(sa.Table, "before_create")
+def _make_indexes_in_order(table: sa.Table, _connection: sa.Connection, **_more: object) -> None:
+    """Let the indexes of a new table be made by name.
+
+    SQLAlchemy keeps them in a set, so that each process made them in another order, and SQLite chooses by it
+    among those that serve a query equally well. Installations are to plan alike.
+    """
+    table.indexes = OrderedSet(sorted(table.indexes, key=lambda index: str(index.name)))
