@@ -13,6 +13,8 @@ from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.testing import ENGINES, create_test_db, folder_in_memory
 
+pytest_plugins = ["tests.groups"]
+
 gc.disable()  # Until everything is collected: none of it is garbage.
 
 

@@ -11,8 +11,18 @@ from tests.cli.scripted_server import ScriptedServer
 from tests.cli.terminal import Done, call
 from tests.server_process import ServerProcess
 
+_HERE = Path(__file__).parent
+
 # A command line of this server, as its operator: dorkos("pulse", "list").
 Dorkos = Callable[..., Done]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks the shared server is in one group, so that there is one such server."""
+    for item in items:
+        if item.path.is_relative_to(_HERE) and "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("server of the command line"))
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from dorkos.testing import create_sqlite_file, empty_postgres
 from tests.db.any_rows import any_rows, filled_postgres, filled_sqlite
 from tests.db.conftest import Bench
 
+pytestmark = pytest.mark.xdist_group("digest")
+
 _SHAPE = Shape("t", (("id", Kind.TEXT), ("n", Kind.INTEGER), ("f", Kind.FLAG)), ("id",))
 
 

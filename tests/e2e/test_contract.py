@@ -21,6 +21,8 @@ from tests.e2e.contract_shapes import ENVELOPE, SIGNAL
 from tests.e2e.contract_tools import TOOLS
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.xdist_group("contract")
+
 _SESSION = "0b9a3c1e-7d52-4f0e-9a57-2f1c3d4e5f60"
 _SAID = {
     "type": "user",

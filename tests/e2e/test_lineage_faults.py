@@ -19,6 +19,8 @@ from dorkos.db.schema.tables import metadata
 from dorkos.db.types import Instant, Ulid
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.xdist_group("stored")
+
 _ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 # The tables that the operations below fill.

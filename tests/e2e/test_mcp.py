@@ -24,6 +24,8 @@ from tests.e2e.mcp_tour import Tour
 from tests.server_process import ServerProcess
 
 ERAS = ("legacy", "auto")
+# Those that share a server.
+TOGETHER = pytest.mark.xdist_group("standing")
 
 
 @pytest.fixture
@@ -149,6 +151,7 @@ async def test_clients_outlive_a_restart_of_the_server(tmp_path: Path) -> None:
                 assert not (await client.call_tool("ping", {})).is_error
 
 
+@TOGETHER
 async def test_over_stdio_the_person_is_the_operator(standing: ServerProcess) -> None:
     """By the token in the data directory."""
     async with over_stdio(standing) as client:
@@ -272,6 +275,7 @@ async def test_an_agent_acts_as_itself_and_waits_for_approval(server: ServerProc
     assert proposed["nextRun"] is None
 
 
+@TOGETHER
 def test_the_bridge_ends_with_its_client(standing: ServerProcess) -> None:
     """At the end of input, after the answers that were owed."""
     ping = {"id": 1, "method": "tools/call", "params": {"name": "ping", "arguments": {}}}
@@ -279,6 +283,7 @@ def test_the_bridge_ends_with_its_client(standing: ServerProcess) -> None:
     assert answer["result"]["structuredContent"]["status"] == "pong"
 
 
+@TOGETHER
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_the_bridge_ends_when_told_to(standing: ServerProcess, how: signal.Signals) -> None:
     """Also while its client says nothing, and without a word about it."""

@@ -17,6 +17,8 @@ import pytest
 from tests.cli.terminal import Done, call
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.xdist_group("mesh walk")
+
 ENTRYPOINT = [sys.executable, "agent.py"]
 # Answers whoever writes to it, through the command line, as an agent would.
 PROGRAM = """
