@@ -20,15 +20,16 @@ def _here(dorkos: Dorkos) -> str:
 
 def test_watching_goes_on_after_a_cursor_and_consumes_nothing(dorkos: Dorkos) -> None:
     """Each line holds the cursor at which the next call goes on; the messages still wait."""
-    dorkos("relay", "open", "relay.human.watched")
+    # A pattern for this test alone: what others have begun on the server may still send.
+    dorkos("relay", "open", "relay.human.watched.one")
     cursor = _here(dorkos)
     for text in ("one", "two", "three"):
-        dorkos("relay", "send", "relay.human.watched", text)
-    words = ("relay", "watch", "relay.human.*", "--json")
+        dorkos("relay", "send", "relay.human.watched.one", text)
+    words = ("relay", "watch", "relay.human.watched.*", "--json")
     first = dorkos(*words, "--after", cursor, "--limit", "2").lines
     second = dorkos(*words, "--after", first[-1]["cursor"], "--limit", "1").lines
     assert [message["payload"] for message in (*first, *second)] == ["one", "two", "three"]
-    waiting = dorkos("relay", "inbox", "relay.human.watched", "--json").json["messages"]
+    waiting = dorkos("relay", "inbox", "relay.human.watched.one", "--json").json["messages"]
     assert [message["status"] for message in waiting] == ["pending"] * 3
 
 
@@ -47,8 +48,9 @@ def test_only_what_the_pattern_stands_for_is_shown(dorkos: Dorkos) -> None:
 def test_a_live_message_is_visible_at_once_and_ctrl_c_ends_it(dorkos: Dorkos, server: ServerProcess) -> None:
     """Also in a pipe, and without a complaint."""
     dorkos("relay", "open", "relay.human.watch-live")
+    words = ("relay.human.watch-live", "--after", _here(dorkos), "--json")
     watching = subprocess.Popen(
-        [sys.executable, "-m", "dorkos", "relay", "watch", "--after", _here(dorkos), "--json"],
+        [sys.executable, "-m", "dorkos", "relay", "watch", *words],
         env=server.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -52,9 +52,8 @@ class Console:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser, started once."""
-    expect.set_options(
-        timeout=30_000
-    )  # As long as a busy machine may take; nobody waits that long by design.
+    # As long as a busy machine may take; nobody waits that long by design.
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable(), args=ARGUMENTS)
         yield browser
@@ -95,7 +94,7 @@ def window(console: Console) -> Iterator[Window]:
 def logged_in(browser: Browser, server: ServerProcess) -> BrowserContext:
     """A profile of its own, with a session."""
     context = browser.new_context(locale="en-GB", timezone_id="Europe/Berlin")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     with server.client() as api:
         link = api.post("/api/logins/links").json()["path"]
     page = context.new_page()

@@ -6,6 +6,7 @@ What takes a path is found from the input models, so that nobody can forget to n
 from __future__ import annotations
 
 import json
+import os
 import re
 import typing
 from collections.abc import Iterator
@@ -172,8 +173,13 @@ def _request(client: httpx.Client, argument: Argument, given: dict[str, Any]) ->
 
 
 def _state(client: httpx.Client, root: Path) -> tuple[list[Any], list[str]]:
-    """Everything that has a path, and every file that there is outside of the data directory."""
-    files = [str(path) for path in root.parent.rglob("*") if root / "home" not in path.parents]
+    """Everything that has a path, and every file that there is outside of the data directory, into which
+    nobody looks: a backup comes and goes there."""
+    files: list[str] = []
+    for place, folders, names in os.walk(root.parent):
+        files += [str(Path(place) / name) for name in (*folders, *names)]
+        if Path(place) == root:
+            folders.remove("home")
     agents = client.get("/api/mesh/agents").json()["agents"]
     named = [(agent["id"], agent["name"], agent["projectPath"], agent["scanRoot"]) for agent in agents]
     rows = [

@@ -30,7 +30,8 @@ def test_a_run_and_a_message_go_their_way_and_survive_a_kill(tmp_path: Path) -> 
             schedule = client.post("/api/pulse/schedules", json=body).raise_for_status().json()
             run_id = client.post(f"/api/pulse/schedules/{schedule['id']}/trigger").json()["runId"]
             with client.stream("GET", f"/api/pulse/runs/{run_id}/output/stream") as stream:
-                assert any("hello" in line for line in stream.iter_lines())
+                printed = list(stream.iter_lines())  # To its end, which is that of the run.
+            assert any("hello" in line for line in printed)
 
             client.post("/api/relay/endpoints", json={"subject": MAILBOX}).raise_for_status()
             sent = client.post("/api/relay/messages", json={"subject": MAILBOX, "payload": "ping"}).json()

@@ -82,7 +82,8 @@ async def test_a_candidate_is_given_while_the_walk_goes_on(tmp_path: Path) -> No
     gate = Gate()
     findings = Scans().watch(walk_of(gate, tmp_path))
 
-    first = await anext(findings)
+    # On a busy machine word of how far it is may come before anything was found.
+    first = await anext(one async for one in findings if not isinstance(one, Progress))
     await reached(gate)
     then = await anext(findings)
 

@@ -91,10 +91,10 @@ def test_installed_server_starts_and_stops(commands: Path, home: Path, tmp_path:
         assert server.stdout is not None
         try:
             url = next(line for line in server.stdout if line.startswith("DorkOS ready on ")).split()[-1]
-            assert httpx.get(f"{url}/api/health", timeout=20).status_code == 200
+            assert httpx.get(f"{url}/api/health", timeout=60).status_code == 200
         finally:
             server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=20) == 0
+        assert server.wait(timeout=60) == 0
 
 
 def _run(*command: object, cwd: Path) -> str:

@@ -230,6 +230,10 @@ async def one_turn() -> None:
     await turned
 
 
+# Long beside what any stop may take on a busy machine, short beside for ever, which is the alternative.
+STOPPED_WITHIN_S = 30.0
+
+
 async def settled(served: Served, condition: Callable[[], bool]) -> None:
     """Keep the server's loop turning until the condition holds."""
     async with asyncio.timeout(30):

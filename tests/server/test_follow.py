@@ -22,7 +22,7 @@ from dorkos.setting_groups.server import ServerSettings
 from dorkos.settings import Settings, given
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import Scope
-from tests.server.kit import Frame, Served, frames, serving, settled
+from tests.server.kit import STOPPED_WITHIN_S, Frame, Served, frames, serving, settled
 
 STORY = """
 import sys
@@ -178,7 +178,7 @@ async def test_stopping_the_server_ends_the_stream_of_a_run_without_saying_it_en
     async with running.client.stream("GET", f"/api/pulse/runs/{run_id}/output/stream") as response:
         stream = frames(response)
         await until(stream, "one")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(STOPPED_WITHIN_S):
             await running.system.http.stop()
         assert [frame async for frame in stream] == []
 

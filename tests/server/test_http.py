@@ -19,7 +19,7 @@ from dorkos.identity.token_list import TokenService
 from dorkos.server import waiting
 from dorkos.server.http import HttpServer
 from dorkos.vocabulary import TokenKind
-from tests.server.kit import TOKEN, Served, connected, frames, one_turn, serving, settled
+from tests.server.kit import STOPPED_WITHIN_S, TOKEN, Served, connected, frames, one_turn, serving, settled
 
 
 async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,7 +181,7 @@ async def test_stopping_ends_open_streams_in_good_order(served: Served) -> None:
     readers = [asyncio.ensure_future(read_to_the_end()) for _ in range(20)]
     for _ in readers:
         await greeted.acquire()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(STOPPED_WITHIN_S):
         await served.http.stop()
 
     assert await asyncio.gather(*readers) == [["hello"]] * 20
@@ -226,7 +226,7 @@ async def test_a_request_that_does_not_end_is_cut_off_and_told(served: Served) -
     """In our shape, with the advice to look before repeating it."""
     asking = asyncio.ensure_future(served.client.post("/api/shelf/wait"))
     await served.shelf.entered.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(STOPPED_WITHIN_S):
         await served.http.stop()
     answer = await asking
 
@@ -288,7 +288,7 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_stop(served: Serve
         assert inner is not None
         open_now = inner.server_state.connections
         await settled(served, lambda: any(one.transport.get_write_buffer_size() for one in open_now))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(STOPPED_WITHIN_S):
             await served.http.stop()
             while open_now:
                 await one_turn()

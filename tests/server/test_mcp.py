@@ -24,7 +24,7 @@ from dorkos.identity.tokens import NewToken, mint, new_secret
 from dorkos.ids import new_id
 from dorkos.operation import McpTool
 from dorkos.vocabulary import Scope
-from tests.server.kit import BODY_LIMIT, SHELF, TOKEN, Served, connected, raw, serving
+from tests.server.kit import BODY_LIMIT, SHELF, STOPPED_WITHIN_S, TOKEN, Served, connected, raw, serving
 
 ERAS = ("legacy", "auto")
 TOOLS = [
@@ -455,7 +455,7 @@ async def test_a_stop_ends_what_waits_and_says_so(served: Served) -> None:
     """Within the deadline, with a refusal instead of a broken connection."""
     asked = asyncio.create_task(post(served, call("shelf_poll")))
     await served.shelf.entered.wait()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(STOPPED_WITHIN_S):
         await served.http.stop()
     result = (await asked).json()["result"]
     assert json.loads(result["content"][0]["text"])["code"] == "shutting_down"
@@ -466,7 +466,7 @@ async def test_a_stop_cuts_off_what_hangs(served: Served) -> None:
     """The stop does not wait for it; the client hears that the outcome is open."""
     asked = asyncio.create_task(post(served, call("shelf_wait")))
     await served.shelf.entered.wait()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(STOPPED_WITHIN_S):
         await served.http.stop()
     answer = await asked
     assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
