@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from dorkos.db.batch import Alike
 from dorkos.db.database import Change, Database, Transaction
 from dorkos.db.group import Group
 from dorkos.db.postgres import PostgresDatabase
@@ -52,6 +54,34 @@ def put(key: str, value: str = "v", calls: list[str] | None = None) -> Change[No
     return change
 
 
+@dataclass(frozen=True)
+class Note(Alike):
+    """One of a kind: a row and an event. `bad` is what comes of it instead; `calls` has each round."""
+
+    key: str
+    calls: list[list[str]]
+    bad: Exception | None = None
+
+    def __call__(self, tx: Transaction) -> None:
+        """Alone."""
+        [refusal] = self.together(tx, [self])
+        if refusal is not None:
+            raise refusal
+
+    @classmethod
+    def together(cls, tx: Transaction, changes: Sequence[Note]) -> list[DorkError | None]:
+        """In their order."""
+        changes[0].calls.append([change.key for change in changes])
+        refusals: list[DorkError | None] = []
+        for change in changes:
+            if isinstance(change.bad, DorkError):
+                refusals.append(change.bad)
+                continue
+            put(change.key)(tx)
+            refusals.append(None)
+        return refusals
+
+
 async def stored(db: Database) -> tuple[list[str], list[str]]:
     """The keys, and what the events are about."""
     return await db.read(
@@ -62,6 +92,47 @@ async def stored(db: Database) -> tuple[list[str], list[str]]:
             list(c.execute(sa.select(events.c.entity_id).order_by(events.c.position)).scalars()),
         )
     )
+
+
+async def test_those_of_a_kind_are_applied_together_where_they_follow_one_another(db: Database) -> None:
+    """In their order among the others, each with an answer of its own; a refused one stops nobody."""
+    calls: list[list[str]] = []
+    refusal = DorkError(ErrorCode.LEASE_LOST, "It is not yours.")
+    answers = await together(
+        db,
+        Note("k1", calls),
+        Note("k2", calls, refusal),
+        Note("k3", calls),
+        put("k4"),
+        Note("k5", calls),
+    )
+    assert answers == [None, refusal, None, None, None]
+    assert calls == [["k1", "k2", "k3"], ["k5"]]
+    assert await stored(db) == (["k1", "k3", "k4", "k5"], ["k1", "k3", "k4", "k5"])
+
+
+@pytest.mark.parametrize("bad", [LookupError("on purpose"), DorkError(ErrorCode.LEASE_LOST, "Not yours.")])
+async def test_a_fault_among_those_of_a_kind_is_the_one_ones_own(db: Database, bad: Exception) -> None:
+    """Each is applied alone then, so that the others are stored, once."""
+    calls: list[list[str]] = []
+
+    @dataclass(frozen=True)
+    class Rude(Note):
+        """Raises where it should have told."""
+
+        @classmethod
+        def together(cls, tx: Transaction, changes: Sequence[Note]) -> list[DorkError | None]:
+            changes[0].calls.append([change.key for change in changes])
+            for change in changes:
+                put(change.key)(tx)
+                if change.bad is not None:
+                    raise change.bad
+            return [None] * len(changes)
+
+    answers = await together(db, Rude("k1", calls), Rude("k2", calls, bad), Rude("k3", calls))
+    assert answers == [None, bad, None]
+    assert calls == [["k1", "k2", "k3"], ["k1"], ["k2"], ["k3"]]
+    assert await stored(db) == (["k1", "k3"], ["k1", "k3"])
 
 
 @pytest.mark.parametrize(

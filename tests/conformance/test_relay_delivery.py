@@ -11,9 +11,11 @@ from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
+from dorkos.ids import new_id
 from dorkos.relay import delivery
 from dorkos.relay.model import LetterFilter
 from dorkos.vocabulary import DeliveryStatus
+from tests.conformance.test_relay_together import at_once
 from tests.relay.post_office import ADA, BOB, INBOX, PostOffice, assert_counters_hold, post_office, stored
 
 NO_DELAY = timedelta(0)
@@ -94,6 +96,47 @@ async def test_a_second_ack_is_told_that_there_was_a_first(office: PostOffice) -
         await office.relay.ack(ADA, INBOX, *held)
 
     assert "was acknowledged already" in refusal.value.message
+    await assert_counters_hold(office.db)
+
+
+async def test_acks_at_once_have_an_answer_each(office: PostOffice) -> None:
+    """Those of one commit are settled together: the good ones, one that comes twice, and some that hold
+    nothing; and the mailbox is counted down by those that were."""
+    sent = [(await office.send(number)).message_id for number in range(5)]
+    claim = await office.relay.claim(ADA, INBOX, limit=4)
+    [token] = {each.lease_token for each in claim.deliveries}
+    assert token is not None
+    asked = [
+        (INBOX, sent[0], token),
+        (INBOX, sent[1], new_id()),
+        (INBOX, sent[2], token),
+        (INBOX, sent[0], token),
+        ("relay.human.ada.nowhere", sent[3], token),
+        (INBOX, sent[4], token),
+        (INBOX, new_id(), token),
+        (INBOX, sent[3], token),
+    ]
+    answers = await at_once(office.db, [office.relay.ack(OPERATOR, *each) for each in asked])
+    assert [answer and answer.code for answer in answers] == [
+        None,
+        ErrorCode.LEASE_LOST,
+        None,
+        ErrorCode.LEASE_LOST,
+        ErrorCode.ENDPOINT_NOT_FOUND,
+        ErrorCode.LEASE_LOST,
+        ErrorCode.DELIVERY_NOT_FOUND,
+        None,
+    ]
+    assert "was acknowledged already" in answers[3].message
+    assert [(await stored(office.db, each)).statuses for each in sent] == [
+        [DeliveryStatus.DELIVERED],
+        [DeliveryStatus.PENDING],
+        [DeliveryStatus.DELIVERED],
+        [DeliveryStatus.DELIVERED],
+        [DeliveryStatus.PENDING],
+    ]
+    acked = (await stored(office.db, sent[0])).events
+    assert acked.count("relay.delivery.acked") == 1
     await assert_counters_hold(office.db)
 
 

@@ -9,10 +9,12 @@ who is to blame.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from itertools import groupby
+from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
 
@@ -37,6 +39,24 @@ class Outcome:
     value: Any = None
     fault: Exception | None = None
     has_events: bool = False
+
+
+class Alike(ABC):
+    """A change of which several that follow one another in a commit are applied together."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __call__(self, tx: Transaction) -> None:
+        """Apply it alone."""
+
+    @classmethod
+    @abstractmethod
+    def together(cls, tx: Transaction, changes: Sequence[Any]) -> Sequence[DorkError | None]:
+        """Apply them in their order, as if each came alone: what each is refused with, None if it is not.
+
+        One that is refused has changed nothing.
+        """
 
 
 class NotBegunError(Exception):
@@ -122,14 +142,14 @@ def apply_together(
     del survives  # No fault is survived here but by running all of them again.
     group = Group(connection)
     outcomes: list[Outcome] = []
-    for job in batch:
+    for jobs in _pieces(batch):
         group.has_written = False
         tx = Transaction(connection, now, group)
         try:
-            value = _result(job, tx)
+            several = _outcomes(jobs, tx)
             tx.hand_over_events()
         except DorkError as refusal:
-            if group.has_written or group.fault is not None:
+            if len(jobs) > 1 or group.has_written or group.fault is not None:
                 raise NotTogetherError from refusal
             outcomes.append(Outcome(fault=refusal))
             continue
@@ -137,9 +157,26 @@ def apply_together(
             raise NotTogetherError from fault
         if group.fault is not None:  # The change caught it, and what waited of others would be missing.
             raise NotTogetherError from group.fault
-        outcomes.append(Outcome(value=value, has_events=bool(tx.events)))
+        outcomes += several
     group.write()
     return outcomes
+
+
+def _pieces(batch: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in their order: those that are applied together as one piece, each of the others alone."""
+    for kind, jobs in groupby(batch, lambda job: type(job.change)):
+        if issubclass(kind, Alike):
+            yield list(jobs)
+        else:
+            yield from ([job] for job in jobs)
+
+
+def _outcomes(jobs: list[Job], tx: Transaction) -> list[Outcome]:
+    if len(jobs) == 1:
+        return [Outcome(value=_result(jobs[0], tx), has_events=bool(tx.events))]
+    changes = [job.change for job in jobs]
+    refusals = cast(Alike, changes[0]).together(tx, changes)
+    return [Outcome(fault=refusal, has_events=refusal is None) for refusal in refusals]
 
 
 def apply_apart(

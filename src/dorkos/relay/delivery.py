@@ -19,13 +19,12 @@ import sqlalchemy as sa
 from dorkos.db.database import Transaction
 from dorkos.db.prepared import Prepared
 from dorkos.db.schema.relay import relay_index as i
-from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.relay import breaker, deadletters, places, trace
+from dorkos.relay import deadletters, places, trace
 from dorkos.relay.chain import has_expired
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
 from dorkos.relay.model import Claim, Delivery, Lease, Mailbox
-from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, EndpointConsumer
+from dorkos.vocabulary import DeadLetterReason, DeliveryStatus
 
 # The most dead letters that one claim makes on its way, so that the change stays short.
 STALE_MAX = 500
@@ -56,25 +55,12 @@ _LEASE = Prepared(
     )
 )
 
-_HELD = (
+# What a token holds, of a message in a mailbox.
+HELD = (
     i.c.message_id == sa.bindparam("of_message"),
     i.c.endpoint_id == sa.bindparam("endpoint"),
     i.c.lease_token == sa.bindparam("token"),
     IS_PENDING,
-)
-
-_ACK = Prepared(
-    sa.update(i)
-    .where(*_HELD)
-    .values(
-        status=DeliveryStatus.DELIVERED, delivered_at=sa.bindparam("now"), lease_token=None, lease_owner=None
-    )
-    .returning(
-        i.c.id,
-        i.c.created_at,
-        i.c.claimed_at,
-        sa.select(m.c.bytes).where(m.c.id == sa.bindparam("of_message")).scalar_subquery().label("bytes"),
-    )
 )
 
 
@@ -109,33 +95,6 @@ def claim(tx: Transaction, endpoint: Mailbox, lease: Lease, *, limit: int, max_a
     for delivery in claimed:
         emit(tx, "relay.delivery.claimed", delivery, actor=lease.actor, attempts=delivery.attempts)
     return Claim(endpoint.id, claimed, None)
-
-
-def ack(
-    tx: Transaction, endpoint: Mailbox, message_id: str, token: str, *, actor: str, run_id: str | None = None
-) -> None:
-    """Settle a claimed message as delivered, for good; `run_id` is the run that took it, if one did.
-
-    Raises `lease_lost` if the token does not hold the message. That includes a second ack: after the first
-    nothing is held any more, and the message of the refusal says that it was acknowledged.
-    """
-    acked = tx.run(_ACK, {"of_message": message_id, "endpoint": endpoint.id, "token": token, "now": tx.now()})
-    if not acked:
-        raise _not_held(tx, endpoint, message_id)
-    delivery_id, sent_at, claimed_at, size = acked[0]
-    places.leave_one(tx, endpoint.id, size)
-    if endpoint.consumer is not EndpointConsumer.CLAIM:
-        breaker.success(tx, endpoint.id, subject=endpoint.subject)
-    latency_us = trace.delivered(
-        tx, hop_id=delivery_id, sent_at=sent_at, claimed_at=claimed_at, run_id=run_id
-    )
-    data = {
-        "subject": endpoint.subject,
-        "endpointId": endpoint.id,
-        "deliveryId": delivery_id,
-        "latencyUs": latency_us,
-    }
-    tx.emit("relay.delivery.acked", message_id, data, actor=actor)
 
 
 def settle_delivered(tx: Transaction, delivery: Delivery, *, actor: str) -> None:
@@ -180,11 +139,11 @@ def nack(
     does a rejected one. Returns pending or failed. Raises `lease_lost` if the token does not hold it.
     """
     row = tx.execute(
-        DELIVERIES.where(*_HELD).with_for_update(of=i),
+        DELIVERIES.where(*HELD).with_for_update(of=i),
         {"of_message": message_id, "endpoint": endpoint.id, "token": token},
     ).one_or_none()
     if row is None:
-        raise _not_held(tx, endpoint, message_id)
+        raise not_held(tx, endpoint, message_id)
     delivery = delivery_of(row)
     if reject:
         detail = f"{actor} rejected it."
@@ -197,11 +156,11 @@ def extend(tx: Transaction, endpoint: Mailbox, message_id: str, token: str, dura
     """Hold a claimed message for `duration` from now; the new end. Raises `lease_lost`."""
     until = tx.now() + duration
     extended = tx.execute(
-        sa.update(i).where(*_HELD).values(available_at=until).returning(i.c.id),
+        sa.update(i).where(*HELD).values(available_at=until).returning(i.c.id),
         {"of_message": message_id, "endpoint": endpoint.id, "token": token},
     ).one_or_none()
     if extended is None:
-        raise _not_held(tx, endpoint, message_id)
+        raise not_held(tx, endpoint, message_id)
     return until
 
 
@@ -307,7 +266,7 @@ def _exhausted(max_attempts: int) -> str:
     return f"It was tried {max_attempts} times and never acknowledged."
 
 
-def _not_held(tx: Transaction, endpoint: Mailbox, message_id: str) -> DorkError:
+def not_held(tx: Transaction, endpoint: Mailbox, message_id: str) -> DorkError:
     """Why the token holds nothing, as the refusal to raise."""
     status = tx.execute(
         sa.select(i.c.status).where(i.c.message_id == message_id, i.c.endpoint_id == endpoint.id)

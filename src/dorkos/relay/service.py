@@ -34,6 +34,7 @@ from dorkos.relay import (
     waterfall,
 )
 from dorkos.relay.access import AccessControl
+from dorkos.relay.acks import Ack
 from dorkos.relay.conversations import Conversations
 from dorkos.relay.endpoints import MailboxLimits
 from dorkos.relay.expiry import Expiry
@@ -281,14 +282,9 @@ class RelayService:
             await self._wakeups.wait(claim.endpoint_id, after=mark, within_s=within_s)
 
     async def ack(self, caller: Caller, subject: str, message_id: str, token: str) -> None:
-        """Settle a claimed message as delivered. See `delivery.ack`."""
-        await self._held(
-            caller,
-            subject,
-            lambda tx, endpoint: delivery.ack(
-                tx, endpoint, message_id, token, actor=caller.subject, run_id=caller.run_id
-            ),
-        )
+        """Settle a claimed message as delivered. See `acks.Ack`."""
+        _must_own(caller, subject)
+        await self._database.write(Ack(caller, subject, message_id, token))
 
     async def nack(
         self, caller: Caller, subject: str, message_id: str, token: str, *, delay: timedelta, reject: bool

@@ -22,7 +22,7 @@ from dorkos.db.schema.relay import relay_messages as m
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
 from dorkos.ids import is_ulid, new_id
-from dorkos.relay import deadletters, delivery, endpoints
+from dorkos.relay import acks, deadletters, endpoints
 from dorkos.relay.adapters.origin import check_origin
 from dorkos.relay.adapters.routes import IMPORTER
 from dorkos.relay.inbox import DELIVERIES, IS_PENDING, delivery_of
@@ -166,7 +166,7 @@ def _settle(tx: Transaction, mailbox: Endpoint, message_id: str, mail: OldMail) 
         .where(i.c.id == held.id, IS_PENDING)
         .values(lease_token=token, lease_owner=_IMPORTER.subject, available_at=tx.now() + _LEASE)
     )
-    delivery.ack(tx, endpoints.mailbox(tx, mailbox.subject), message_id, token, actor=_IMPORTER.subject)
+    acks.ack(tx, endpoints.mailbox(tx, mailbox.subject), message_id, token, actor=_IMPORTER.subject)
 
 
 def _held(tx: Transaction, mailbox: Endpoint, message_id: str) -> Delivery:

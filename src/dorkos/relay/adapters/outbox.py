@@ -15,7 +15,7 @@ from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import EventFeed
 from dorkos.fleet import gate
 from dorkos.ids import new_id
-from dorkos.relay import breaker, deadletters, delivery, endpoints
+from dorkos.relay import acks, breaker, deadletters, delivery, endpoints
 from dorkos.relay.adapters import store
 from dorkos.relay.adapters.model import Adapter, Never, NotNow, Outcome, Sent, Unknown
 from dorkos.relay.inbox import IS_PENDING
@@ -97,7 +97,7 @@ class Outbox:
             breaker.fault(tx, mailbox.id, outcome.detail, self._settings, subject=mailbox.subject)
         match outcome:
             case Sent():
-                delivery.ack(tx, mailbox, sent.message.id, token, actor=actor)
+                acks.ack(tx, mailbox, sent.message.id, token, actor=actor)
                 store.count(tx, self._adapter.id, outbound=1)
             case NotNow(detail, after, _) if sent.attempts < self._max_attempts:
                 delay = after if after is not None else _delay(sent.attempts)
