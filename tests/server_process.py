@@ -106,7 +106,11 @@ class ServerProcess:
         """End it in good order; returns its exit code."""
         assert self._process is not None
         self._process.send_signal(how)
-        code = self._process.wait(timeout=30)
+        try:
+            code = self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.kill()  # It would stay behind, and be in the way of all that comes after.
+            raise
         self._close()
         return code
 

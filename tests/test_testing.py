@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,3 +37,25 @@ def test_the_tests_of_a_group_run_on_one_worker(request: pytest.FixtureRequest) 
     """Its name stands where the scheduler looks; else each worker would start a browser and a server."""
     is_grouped = bool(getattr(request.config.option, "loadgroup", False))
     assert request.node.nodeid.endswith("@shown") is is_grouped
+
+
+class Slow:
+    """A PostgreSQL that takes its time."""
+
+    def __init__(self) -> None:
+        self.faults: list[Exception] = [AssertionError(), subprocess.TimeoutExpired("pg_ctl", 10)]
+
+    def start(self) -> None:
+        if self.faults:
+            raise self.faults.pop()
+
+
+def test_a_postgresql_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up at first, then found starting, at last ready; though not for ever."""
+    monkeypatch.setattr(testing, "_LOOK_S", 0)
+    server = Slow()
+    testing.start_patiently(server)
+    assert server.faults == []
+    monkeypatch.setattr(testing, "_STARTED_WITHIN_S", -1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        testing.start_patiently(Slow())

