@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from _pytest.nodeid import NodeId
 
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
@@ -19,24 +19,14 @@ gc.disable()  # Until everything is collected: none of it is garbage.
 
 
 def pytest_configure() -> None:
-    """Let temporary folders be in memory: waiting for the disk was half of the time of a run."""
+    """Let temporary folders be in memory: waiting for the disk was half of the time of a run.
+
+    And let programs hear an interrupt, which a shell has ignored by what it starts in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = folder_in_memory()
     if memory is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the tests of an `xdist_group` run on one worker: its name has to stand at the end of their ids.
-
-    pytest-xdist 3.8 writes it to where pytest 9.2 no longer looks, so that each worker started a browser.
-    """
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        group = item.get_closest_marker("xdist_group")
-        if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
-            item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
 
 
 def pytest_collection_finish() -> None:

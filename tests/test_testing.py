@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,13 +33,6 @@ def test_without_a_folder_in_memory_the_usual_one_serves(
         assert path.stat().st_size
 
 
-@pytest.mark.xdist_group("shown")
-def test_the_tests_of_a_group_run_on_one_worker(request: pytest.FixtureRequest) -> None:
-    """Its name stands where the scheduler looks; else each worker would start a browser and a server."""
-    is_grouped = bool(getattr(request.config.option, "loadgroup", False))
-    assert request.node.nodeid.endswith("@shown") is is_grouped
-
-
 class Slow:
     """A PostgreSQL that takes its time."""
 
@@ -59,3 +53,10 @@ def test_a_postgresql_that_starts_slowly_is_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr(testing, "_STARTED_WITHIN_S", -1)
     with pytest.raises(subprocess.TimeoutExpired):
         testing.start_patiently(Slow())
+
+
+def test_programs_of_tests_hear_an_interrupt() -> None:
+    """Also in a run that a shell has started in the background, for which it has such signals ignored."""
+    program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
