@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.testing import ENGINES, create_test_db, folder_in_memory
+from tests.server_process import ServerProcess
 
 pytest_plugins = ["tests.groups"]
 
@@ -21,12 +23,15 @@ gc.disable()  # Until everything is collected: none of it is garbage.
 def pytest_configure() -> None:
     """Let temporary folders be in memory: waiting for the disk was half of the time of a run.
 
-    And let programs hear an interrupt, which a shell has ignored by what it starts in the background.
+    And let programs hear an interrupt, which a shell has ignored by what it starts in the background; and
+    servers be copies, since loading what they consist of was most of what they cost.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = folder_in_memory()
     if memory is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+    # Others have no sockets that keep requests apart, and take a while longer.
+    ServerProcess.copied = sys.platform == "linux"
 
 
 def pytest_collection_finish() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server_process import ServerProcess
+from tests.server_process import PROGRAM, ServerProcess
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -35,7 +35,7 @@ def dorkos(*arguments: str, environment: dict[str, str]) -> subprocess.Completed
 
 def test_a_second_server_on_the_same_directory_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     """The first one goes on."""
-    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+    with ServerProcess(tmp_path / "home", boundary=tmp_path, program=PROGRAM) as server:
         second = dorkos("up", "--port", "0", "--json", environment=server.environment)
 
         assert second.returncode == 6
@@ -75,7 +75,7 @@ def test_the_server_stops_cleanly_and_marks_what_it_was_doing(tmp_path: Path, ho
         print("up", flush=True)
         signal.pause()
     """
-    with ServerProcess(tmp_path / "home", boundary=tmp_path) as server:
+    with ServerProcess(tmp_path / "home", boundary=tmp_path, program=PROGRAM) as server:
         with server.client() as client, client.stream("GET", "/api/events") as stream:
             lines = stream.iter_lines()
             body = {
