@@ -15,7 +15,7 @@ from tests.server_process import ServerProcess
 def test_a_printed_link_logs_a_browser_in(dorkos: Dorkos, server: ServerProcess) -> None:
     """It is a whole address; the login leads to the page that was named."""
     link = dorkos("open", "/inbox", "--print").out.splitlines()[0]
-    with httpx.Client(headers={"Accept": "text/html"}, trust_env=False) as browser:
+    with httpx.Client(headers={"Accept": "text/html"}, trust_env=False, verify=False) as browser:
         assert 'content="0;url=/inbox"' in browser.get(link).text
         assert browser.get(f"{server.url}/").status_code == 200
 
@@ -54,7 +54,9 @@ def test_only_pages_of_the_console_can_be_opened(dorkos: Dorkos, page: str) -> N
 def test_sessions_are_listed_and_ended(dorkos: Dorkos, server: ServerProcess) -> None:
     """The browser is logged out at once."""
     link = dorkos("open", "--json").json["url"]
-    with httpx.Client(headers={"User-Agent": "Firefox/1 Linux listed"}, trust_env=False) as browser:
+    with httpx.Client(
+        headers={"User-Agent": "Firefox/1 Linux listed"}, trust_env=False, verify=False
+    ) as browser:
         browser.get(link)
         newest = dorkos("sessions", "list", "--json").json[0]
         assert newest["name"] == "Firefox on Linux"

@@ -48,7 +48,9 @@ def browser(server: ServerProcess) -> Iterator[httpx.Client]:
     with server.client() as api:
         link = api.post("/api/logins/links").json()["path"]
     headers = {"Accept": "text/html"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False) as client:
+    with httpx.Client(
+        base_url=server.url, headers=headers, timeout=30, trust_env=False, verify=False
+    ) as client:
         client.get(link)
         yield client
 

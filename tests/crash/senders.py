@@ -154,7 +154,12 @@ class Load:
         headers = {"Authorization": f"Bearer {self._server.token}"}
         limits = httpx.Limits(max_connections=len(self._workers))
         async with httpx.AsyncClient(
-            base_url=self._server.url, headers=headers, timeout=40, limits=limits, trust_env=False
+            base_url=self._server.url,
+            headers=headers,
+            timeout=40,
+            limits=limits,
+            trust_env=False,
+            verify=False,
         ) as client:
             await asyncio.gather(*(self._repeat(client, worker) for worker in self._workers))
 
@@ -210,7 +215,9 @@ def _await_more(ledger: Ledger, *, than: int) -> None:
 async def _drain(server: ServerProcess, consumers: list[Consumer]) -> None:
     """Take all that waits, also what the last leases still hold."""
     headers = {"Authorization": f"Bearer {server.token}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=40, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=headers, timeout=40, trust_env=False, verify=False
+    ) as client:
         while True:
             while any([await consumer.step(client, drain=True) for consumer in consumers]):
                 pass

@@ -218,7 +218,7 @@ async def test_no_path_leads_out_by_a_tool(server: ServerProcess, root: Path, ke
     headers = {"Authorization": f"Bearer {server.token}"}
     with server.client() as client:
         before = _state(client, root)
-        async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+        async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False, verify=False) as http:
             transport = streamable_http_client(f"{server.url}/mcp", http_client=http)
             async with Client(transport) as agent:
                 for argument in ARGUMENTS:

@@ -92,7 +92,7 @@ async def test_every_tool_of_the_lineage_takes_and_answers_what_it_did(
         adapter = {"id": "hook", "type": "webhook", "enabled": False, "config": {"outbound": hook}}
         assert operator.post("/api/relay/adapters", json=adapter).status_code in (201, 409)
     headers = {"Authorization": f"Bearer {server.token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False, verify=False) as http:
         transport = streamable_http_client(f"{server.url}/mcp", http_client=http)
         async with Client(transport) as client:
             for row in TOOLS:

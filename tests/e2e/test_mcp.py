@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 async def over_http(server: ServerProcess, mode: str = "auto") -> AsyncGenerator[Client]:
     """A client of the server, as the operator."""
     headers = {"Authorization": f"Bearer {server.token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False, verify=False) as http:
         transport = streamable_http_client(f"{server.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client

@@ -141,7 +141,7 @@ class ScriptedAgent:
 
         [server] = self.servers
         headers = {header.name: header.value for header in server.headers}
-        async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False) as http:
+        async with httpx2.AsyncClient(headers=headers, timeout=40, trust_env=False, verify=False) as http:
             transport = streamable_http_client(server.url, http_client=http)
             async with Client(transport) as client:
                 sent = {"subject": os.environ["DORKOS_REPLY_TO"], "payload": text}

@@ -80,7 +80,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         headers = {"Authorization": f"Bearer {home.token_path.read_text(encoding='ascii').strip()}"}
         try:
             async with httpx.AsyncClient(
-                base_url=system.http.url, headers=headers, timeout=30, trust_env=False
+                base_url=system.http.url, headers=headers, timeout=30, trust_env=False, verify=False
             ) as client:
                 yield Running(system, client, folder, pipe)
         finally:

@@ -46,7 +46,7 @@ async def refusal_of(host: str, port: int) -> DorkError:
 async def test_it_accepts_when_start_returns(server: HttpServer) -> None:
     """At the address it tells, with the port it got."""
     await server.start()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         assert (await client.get(server.url)).status_code == 204
     assert server.url.startswith("http://127.0.0.1:")
 
@@ -58,7 +58,7 @@ async def test_its_url_is_one_that_can_be_used(host: str, prefix: str) -> None:
     """Names are resolved, and "every address" is no address to call."""
     server = HttpServer(quiet, host, 0)
     await server.start()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         assert (await client.get(server.url)).status_code == 204
     await server.stop()
     assert server.url.startswith(prefix)
@@ -115,7 +115,7 @@ async def test_what_needs_a_moment_to_end_still_hears_that_it_was_cut_off() -> N
 
     server = HttpServer(slow, "127.0.0.1", 0)
     await server.start()
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
         asked = asyncio.create_task(client.get(server.url))
         await entered.wait()
         await server.stop()
@@ -126,7 +126,7 @@ async def test_what_needs_a_moment_to_end_still_hears_that_it_was_cut_off() -> N
 async def test_the_port_is_free_again_after_a_stop(server: HttpServer) -> None:
     """Also while old connections time out."""
     await server.start()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         await client.get(server.url)
         await server.stop()
     again = HttpServer(quiet, "127.0.0.1", int(server.url.rsplit(":", 1)[1]))
@@ -141,7 +141,7 @@ async def test_stopping_is_idempotent_and_harmless_before_the_start(server: Http
     await asyncio.gather(server.stop(), server.stop())
     await server.stop()
     with pytest.raises(httpx.ConnectError):
-        await httpx.AsyncClient(trust_env=False).get(server.url)
+        await httpx.AsyncClient(trust_env=False, verify=False).get(server.url)
 
 
 async def test_signals_and_logging_stay_with_the_process(server: HttpServer) -> None:

@@ -48,7 +48,7 @@ async def served() -> AsyncIterator[Served]:
 async def client(served: Served, mode: str = "auto", token: str = TOKEN) -> AsyncGenerator[Client]:
     """The official client."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False, verify=False) as http:
         transport = streamable_http_client(f"{served.http.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
             yield client
@@ -107,7 +107,7 @@ async def test_the_session_class_of_the_sdk_speaks_to_it(served: Served) -> None
     """The handshake names the server."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, trust_env=False, verify=False) as http,
         streamable_http_client(f"{served.http.url}/mcp", http_client=http) as (reading, writing),
         ClientSession(reading, writing) as session,
     ):

@@ -150,7 +150,9 @@ class Load:
 
     async def _all(self) -> None:
         limits = httpx.Limits(max_connections=2 * len(self._steps))
-        async with httpx.AsyncClient(timeout=_PATIENCE_S, limits=limits, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            timeout=_PATIENCE_S, limits=limits, trust_env=False, verify=False
+        ) as http:
             client = Client(http, self._servers, self._log, self._chance, self._over)
             await asyncio.gather(*(self._repeat(client, step) for step in self._steps))
 
