@@ -9,8 +9,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -156,10 +157,9 @@ def _have_streams() -> None:
 
 
 def _run(words: list[str], options: Options) -> int:
-    command = typer.main.get_command(app)
     try:
-        with command.make_context("dorkos", words, obj=options) as context:
-            command.invoke(context)
+        with _commands().make_context("dorkos", words, obj=options) as context:
+            _commands().invoke(context)
     except typer.Exit as done:
         return done.exit_code
     except typer.TyperException as misuse:
@@ -175,6 +175,12 @@ def _run(words: list[str], options: Options) -> int:
     except Exception as fault:  # noqa: BLE001  # The last place where it can become a message.
         return _report(_internal(fault), options)
     return 0
+
+
+@cache
+def _commands() -> Any:
+    """All commands, as Typer makes them: for somebody who calls many in one process, that takes longest."""
+    return typer.main.get_command(app)
 
 
 def _report(refusal: DorkError, options: Options) -> int:
