@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
 from dorkos import fleet
 from dorkos.clock import ManualClock
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.mesh import rate_limit_buckets
 from dorkos.db.schema.relay import (
     relay_dead_letters,
@@ -18,7 +20,12 @@ from dorkos.db.schema.relay import (
     relay_messages,
     relay_traces,
 )
-from dorkos.ids import UlidFactory
+from dorkos.identity.model import OPERATOR
+from dorkos.ids import UlidFactory, new_id
+from dorkos.relay import retention
+from dorkos.relay.model import Envelope, LetterFilter
+from dorkos.relay.redrive import redrive
+from dorkos.relay.replies import address_of
 from dorkos.vocabulary import FleetMode
 from tests.conformance.test_relay_dead_letters import rows
 from tests.conformance.test_relay_requests import answer, ask
@@ -176,3 +183,52 @@ async def test_more_than_one_change_takes_are_all_taken(
     clock.advance(11 * DAY)
     await office.relay.retention.work()
     assert await rows(office.db, relay_messages) == 0
+
+
+def just_before(monkeypatch: pytest.MonkeyPatch, take: str, change: Callable[[Transaction], object]) -> None:
+    """Let something happen between the look for what is to be taken and the change that takes it."""
+    original = getattr(retention, take)
+
+    def late(tx: Transaction, ids: Sequence[str]) -> None:
+        change(tx)
+        original(tx, ids)
+
+    monkeypatch.setattr(retention, take, late)
+
+
+async def test_a_reply_that_comes_too_late_is_not_taken_with_the_mailbox_it_was_for(
+    office: PostOffice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a dead letter, and stays as long as others, though it came when the mailbox was just to go."""
+    receipt, _ = await ask(office)
+    clock.advance(2 * DAY)
+    await office.relay.expiry.work()
+    clock.advance(30 * DAY)
+    reply = Envelope(id=new_id(), subject=address_of(receipt.message_id), payload='"late"')
+    just_before(monkeypatch, "_take_mailboxes", lambda tx: office.relay.publish_in(tx, OPERATOR, reply))
+    await office.relay.retention.work()
+    letters = await office.relay.letters.newest_first(LetterFilter(), limit=10)
+    assert [letter.message.id for letter in letters] == [reply.id]
+
+
+async def test_the_hop_of_a_message_that_is_just_put_back_stays_with_it(
+    db: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits again, and what becomes of it is still to be written there."""
+    factory = UlidFactory(lambda: int(clock.now().timestamp() * 1_000_000_000))
+    monkeypatch.setattr("dorkos.ids._factory", factory)
+    office = post_office(db, clock, trace_retention_days=5)
+    await office.open()
+    await reject(office)
+    (letter,) = await office.relay.letters.newest_first(LetterFilter(), limit=10)
+    clock.advance(6 * DAY)
+    again = partial(
+        redrive,
+        letter_id=letter.id,
+        caller=OPERATOR,
+        settings=office.relay.settings,
+        access=office.relay.access,
+    )
+    just_before(monkeypatch, "_take_hops", again)
+    await office.relay.retention.work()
+    assert await rows(db, relay_traces) == 1

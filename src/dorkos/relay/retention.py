@@ -37,6 +37,11 @@ from dorkos.vocabulary import DeliveryStatus, LimitKind, TraceStatus
 log = logging.getLogger("dorkos.relay")
 
 _INTERVAL_S = 600.0
+# What was found is looked at again when it is taken: in between a message may have been put back, or come.
+_IS_SETTLED = t.c.status != TraceStatus.SENT
+_HOLDS_NOTHING = sa.and_(
+    ~sa.exists().where(i.c.endpoint_id == e.c.id), ~sa.exists().where(d.c.endpoint_id == e.c.id)
+)
 # Minutes that a counter of a rate is kept: longer than any window.
 _COUNTED_MINUTES = 61
 
@@ -140,7 +145,7 @@ def _letters(connection: sa.Connection, before: datetime) -> Sequence[str]:
 def _hops(connection: sa.Connection, before: datetime) -> Sequence[str]:
     """Those that are settled; the hop of a message that waits stays with it."""
     old = sa.select(t.c.id).where(t.c.id < first_id_at(before), t.c.sent_at < before)
-    return _ids(connection, old.where(t.c.status != TraceStatus.SENT).order_by(t.c.id))
+    return _ids(connection, old.where(_IS_SETTLED).order_by(t.c.id))
 
 
 def _answered(connection: sa.Connection, before: datetime) -> Sequence[str]:
@@ -154,8 +159,7 @@ def _answered(connection: sa.Connection, before: datetime) -> Sequence[str]:
             e.c.subject < "relay.system/",
             e.c.expires_at.is_not(None),
             e.c.closed_at < before,
-            ~sa.exists().where(i.c.endpoint_id == e.c.id),
-            ~sa.exists().where(d.c.endpoint_id == e.c.id),
+            _HOLDS_NOTHING,
         )
         .order_by(e.c.subject),
     )
@@ -182,11 +186,12 @@ def _ids(connection: sa.Connection, statement: sa.Select[Any]) -> Sequence[str]:
 
 
 def _take_hops(tx: Transaction, ids: Sequence[str]) -> None:
-    tx.execute(sa.delete(t).where(t.c.id.in_(ids)))
+    tx.execute(sa.delete(t).where(t.c.id.in_(ids), _IS_SETTLED))
 
 
 def _take_mailboxes(tx: Transaction, ids: Sequence[str]) -> None:
-    tx.execute(sa.delete(e).where(e.c.id.in_(ids), e.c.closed_at.is_not(None), e.c.pending_count == 0))
+    # With a mailbox would go what lies in it, and the dead letters of what came too late.
+    tx.execute(sa.delete(e).where(e.c.id.in_(ids), e.c.closed_at.is_not(None), _HOLDS_NOTHING))
 
 
 def _take_keys(tx: Transaction, ids: Sequence[str]) -> None:
