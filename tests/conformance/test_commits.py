@@ -20,6 +20,7 @@ from dorkos.db.schema.relay import relay_dead_letters, relay_index, relay_messag
 from dorkos.db.schema.system import events, system_state
 from dorkos.db.tally import Tally
 from dorkos.errors import DorkError, ErrorCode
+from dorkos.testing import create_test_db
 from dorkos.vocabulary import LimitKind
 
 PUT = Prepared(sa.insert(system_state), "key", "value")
@@ -339,6 +340,33 @@ async def test_two_servers_that_lock_in_a_circle_do_not_wait_for_each_other(db: 
     await asyncio.gather(db.write(cross("k1", "k2")), other.write(cross("k2", "k1")))
     await other.close()
     assert sorted(runs) == ["k1", "k2"]
+
+
+async def test_a_row_that_another_program_has_locked_is_waited_for_once_in_a_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On PostgreSQL, where other programs may lock rows. All writers wait for the end of the commit, however
+    many of its changes need that row; and who comes after it waits as long as ever."""
+    monkeypatch.setattr(
+        "dorkos.db.postgres._LOOK_AT_CLOCK",
+        sa.text("SELECT clock_timestamp(), set_config('lock_timeout', '300', true)"),
+    )
+
+    def patience(tx: Transaction) -> object:
+        return tx.execute(sa.text("SHOW lock_timeout")).scalar_one()
+
+    def alter(tx: Transaction) -> None:
+        tx.run(ALTER, {"of_key": "k", "to": "new"})
+
+    async with create_test_db("postgresql") as db:
+        assert isinstance(db, PostgresDatabase)
+        await db.write(put("k"))
+        with db.engine.connect() as other:
+            other.execute(sa.text("SELECT value FROM system_state WHERE key = 'k' FOR UPDATE"))
+            before, *refused, after, stays = await together(db, patience, alter, alter, patience, put("k2"))
+        assert (before, after, stays, await db.write(patience)) == ("300ms", "50ms", None, "300ms")
+        assert [each.code for each in refused] == [ErrorCode.DATABASE_BUSY] * 2
+        assert (await stored(db))[0] == ["k", "k2"]
 
 
 def test_a_statement_knows_the_tables_that_it_depends_on() -> None:

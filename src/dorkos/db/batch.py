@@ -75,15 +75,19 @@ class Apply(Protocol):
     """Applies changes in an open transaction, to be committed when it returns."""
 
     def __call__(
-        self, connection: sa.Connection, batch: Sequence[Job], now: Callable[[], datetime], survives: Survives
+        self,
+        connection: sa.Connection,
+        batch: Sequence[Job],
+        now: Callable[[], datetime],
+        take_back: TakeBack,
     ) -> list[Outcome]:
         """What becomes of each if the transaction is committed."""
         ...
 
 
-Survives = Callable[[Any, Exception], bool]
-"""Whether the transaction is still good after a fault, and a savepoint in it can be returned to, by the
-driver's connection."""
+TakeBack = Callable[[Any, Exception], bool]
+"""Takes back what a change did before its fault, by `return_to_savepoint` on the driver's connection. False
+if the database has ended the transaction as a whole."""
 
 Commit = Callable[[Sequence[Job], Apply], list[Outcome]]
 """Begins a transaction, lets the changes be applied in it, and commits. What it raises is not committed."""
@@ -136,10 +140,10 @@ def cause_of(fault: Exception) -> Exception:
 
 
 def apply_together(
-    connection: sa.Connection, batch: Sequence[Job], now: Callable[[], datetime], survives: Survives
+    connection: sa.Connection, batch: Sequence[Job], now: Callable[[], datetime], take_back: TakeBack
 ) -> list[Outcome]:
     """Apply all, what they hand over written at the end. Raises `NotTogetherError`, or a fault of that."""
-    del survives  # No fault is survived here but by running all of them again.
+    del take_back  # No change is taken back here alone: all of them run again.
     group = Group(connection)
     outcomes: list[Outcome] = []
     for jobs in _pieces(batch):
@@ -180,14 +184,20 @@ def _outcomes(jobs: list[Job], tx: Transaction) -> list[Outcome]:
 
 
 def apply_apart(
-    connection: sa.Connection, batch: Sequence[Job], now: Callable[[], datetime], survives: Survives
+    connection: sa.Connection, batch: Sequence[Job], now: Callable[[], datetime], take_back: TakeBack
 ) -> list[Outcome]:
     """Apply all, a savepoint each: one that raises rolls back alone. Raises `TransactionLostError`."""
-    return [_apply_one(connection, job, now, survives) for job in batch]
+    return [_apply_one(connection, job, now, take_back) for job in batch]
+
+
+def return_to_savepoint(raw: Any) -> None:
+    """Take back what the change under way has done so far; the transaction goes on after it."""
+    raw.execute("ROLLBACK TO change")
+    raw.execute("RELEASE change")
 
 
 def _apply_one(
-    connection: sa.Connection, job: Job, now: Callable[[], datetime], survives: Survives
+    connection: sa.Connection, job: Job, now: Callable[[], datetime], take_back: TakeBack
 ) -> Outcome:
     raw = connection.connection.dbapi_connection
     assert raw is not None
@@ -200,10 +210,8 @@ def _apply_one(
     except Exception as fault:  # It rolls back alone; the others of the batch go on.
         # A full disk may end the whole transaction. The next SAVEPOINT would silently open a new
         # one, and this batch's earlier changes would be answered without being stored.
-        if not survives(raw, fault):
+        if not take_back(raw, fault):
             raise TransactionLostError from fault
-        execute("ROLLBACK TO change")
-        execute("RELEASE change")
         return Outcome(fault=fault)
     execute("RELEASE change")
     return Outcome(value=value, has_events=bool(tx.events))

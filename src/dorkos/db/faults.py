@@ -67,6 +67,7 @@ _NAME_A_SCHEMA = (
     "Make it with CREATE SCHEMA, grant USAGE on it to the role, or mend the search_path of the role, the "
     "database or `database.url`."
 )
+_LOCKED_STATE = "55P03"
 _POSTGRES = {
     "53100": _DISK_FULL,
     "XX001": _DAMAGED,
@@ -91,7 +92,7 @@ _POSTGRES = {
         "PostgreSQL has no connection left.",
         "Raise its max_connections, or stop other programs that use it.",
     ),
-    "55P03": (
+    _LOCKED_STATE: (
         ErrorCode.DATABASE_BUSY,
         "Another program holds what this change needs.",
         "Nothing of this change was stored; try again.",
@@ -138,6 +139,11 @@ def no_schema() -> DorkError:
 def may_retry(fault: Exception) -> bool:
     """Whether the database asks for the transaction to be run again (serialisation, deadlock)."""
     return isinstance(fault, sa.exc.DBAPIError) and getattr(fault.orig, "sqlstate", None) in _RETRY_STATES
+
+
+def is_locked(fault: Exception) -> bool:
+    """Whether PostgreSQL gave up waiting for what another program has locked."""
+    return isinstance(fault, sa.exc.DBAPIError) and getattr(fault.orig, "sqlstate", None) == _LOCKED_STATE
 
 
 def connection_lost(fault: Exception) -> bool:

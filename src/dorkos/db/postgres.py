@@ -18,10 +18,19 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from dorkos.clock import Clock, to_milliseconds
-from dorkos.db.batch import Apply, Job, NotBegunError, NotTogetherError, Outcome, cause_of, commit_all
+from dorkos.db.batch import (
+    Apply,
+    Job,
+    NotBegunError,
+    NotTogetherError,
+    Outcome,
+    cause_of,
+    commit_all,
+    return_to_savepoint,
+)
 from dorkos.db.database import Change, Database, Query
 from dorkos.db.engine import postgres_engine, postgres_url
-from dorkos.db.faults import connection_lost, may_retry
+from dorkos.db.faults import connection_lost, is_locked, may_retry
 from dorkos.db.writer import Writer
 from dorkos.errors import DorkError, ErrorCode
 
@@ -36,6 +45,9 @@ _WRITER = 0x444F524B_0001
 _IDLE_MS = 30_000
 # How long a row is waited for that another program has locked; whoever writes next waits as long.
 _ROW_MS = 5_000
+# The same for the changes of a commit after one that has waited in vain. They may all need that row, and the
+# writers of all servers wait for the end of this commit.
+_ROW_AGAIN_MS = 50
 _TAKE_TURN = sa.text(
     f"SELECT set_config('idle_in_transaction_session_timeout', '{_IDLE_MS}', true), "
     f"pg_advisory_xact_lock({_WRITER})"
@@ -119,7 +131,7 @@ class PostgresDatabase(Database):
         with self._turn() as (connection, now):
             transaction = connection.get_transaction()
             assert transaction is not None
-            outcomes = apply(connection, batch, now, _survives)
+            outcomes = apply(connection, batch, now, _take_back)
             try:
                 transaction.commit()
             except sa.exc.DBAPIError as fault:
@@ -151,8 +163,13 @@ def _running_on(began: datetime) -> Callable[[], datetime]:
     return lambda: to_milliseconds(began + timedelta(seconds=time.monotonic() - asked))
 
 
-def _survives(raw: Any, fault: Exception) -> bool:
-    return not (raw.closed or may_retry(fault))
+def _take_back(raw: Any, fault: Exception) -> bool:
+    if raw.closed or may_retry(fault):
+        return False
+    return_to_savepoint(raw)
+    if is_locked(fault):
+        raw.execute(f"SET LOCAL lock_timeout = {_ROW_AGAIN_MS}")
+    return True
 
 
 def _unknown(fault: Exception) -> DorkError:

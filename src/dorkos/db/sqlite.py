@@ -13,12 +13,12 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from dorkos.clock import Clock
-from dorkos.db.batch import Apply, Job, NotBegunError, Outcome, commit_all
+from dorkos.db.batch import Apply, Job, NotBegunError, Outcome, commit_all, return_to_savepoint
 from dorkos.db.database import Change, Database, Query
 from dorkos.db.engine import BUSY_TIMEOUT_MS, SQLITE_FLOOR, Role, sqlite_engine, sqlite_version, version_text
 from dorkos.db.open_files import OpenFiles
@@ -109,7 +109,7 @@ class SqliteDatabase(Database):
             return [Outcome(fault=_file_is_gone(files.gone)) for _ in batch]
         transaction = self._begin(connection)
         try:
-            outcomes = apply(connection, batch, self._clock.now, lambda raw, _fault: raw.in_transaction)
+            outcomes = apply(connection, batch, self._clock.now, _take_back)
             # A file that was removed or replaced takes commits all the same, and they end with the process.
             # Asked before the commit, since what was refused must not be there when the file is put back.
             if (gone := files.missing()) is not None:
@@ -165,6 +165,13 @@ def _wait_at_most(connection: sa.Connection, milliseconds: int) -> None:
     raw = connection.connection.dbapi_connection
     assert raw is not None
     raw.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+
+def _take_back(raw: Any, _fault: Exception) -> bool:
+    if not raw.in_transaction:
+        return False
+    return_to_savepoint(raw)
+    return True
 
 
 def _file_is_gone(path: Path) -> DorkError:
