@@ -84,6 +84,8 @@ async def test_what_a_dead_server_was_sending_is_sent_by_the_next(here: Bench) -
     # The one that was thought dead has nothing to say any more.
     await (await outbox(here)).settle(first, Unknown("?"))
     assert (await stored(here.db, sent.message_id)).statuses == [DeliveryStatus.PENDING]
+    await (await outbox(here)).put_back(first)
+    assert (await stored(here.db, sent.message_id)).events.count("relay.delivery.nacked") == 0
     await (await outbox(here)).settle(again, Sent())
     assert (await stored(here.db, sent.message_id)).statuses == [DeliveryStatus.DELIVERED]
     await assert_counters_hold(here.db)

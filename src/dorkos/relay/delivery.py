@@ -182,6 +182,16 @@ def give_back(
     return DeliveryStatus.PENDING
 
 
+def is_held(tx: Transaction, claimed: Delivery) -> bool:
+    """Whether the claim that gave this out still holds it; if so, it does until the change ends."""
+    held = {
+        "of_message": claimed.message.id,
+        "endpoint": claimed.endpoint_id,
+        "token": claimed.lease_token or "",
+    }
+    return tx.execute(sa.select(i.c.id).where(*HELD).with_for_update(), held).first() is not None
+
+
 def put_off(tx: Transaction, delivery: Delivery, *, delay: timedelta, actor: str | None) -> None:
     """End the hold on a pending delivery that the change has locked, as if it had never been claimed. It
     waits for `delay`, in its place."""

@@ -77,10 +77,9 @@ class Outbox:
                 raise
 
     async def put_back(self, unsent: Delivery) -> None:
-        """Give back what was not tried, as if it had never been claimed."""
-        await self._database.write(
-            lambda tx: delivery.put_off(tx, unsent, delay=timedelta(), actor=self._adapter.subject)
-        )
+        """Give back what was not tried, as if it had never been claimed. What is not held any more is left
+        alone: another server that runs the adapter by now may be sending it."""
+        await self._database.write(lambda tx: self._put_back(tx, unsent))
 
     def _claim(self, tx: Transaction, lease: Lease) -> Claim:
         fleet = gate(tx)
@@ -88,6 +87,10 @@ class Outbox:
         if not fleet.starts:
             return Claim(mailbox.id, (), None, held_by=fleet)
         return delivery.claim(tx, mailbox, lease, limit=1, max_attempts=self._max_attempts)
+
+    def _put_back(self, tx: Transaction, unsent: Delivery) -> None:
+        if delivery.is_held(tx, unsent):
+            delivery.put_off(tx, unsent, delay=timedelta(), actor=self._adapter.subject)
 
     def _settle(self, tx: Transaction, sent: Delivery, outcome: Outcome) -> None:
         mailbox = endpoints.mailbox(tx, self._adapter.subject)
