@@ -254,7 +254,8 @@ def build(
     heartbeat = Heartbeat(database, node)
     fleet = FleetService(database)
     event_retention = EventRetention(database, node=node, settings=settings.events)
-    clock_watch = ClockWatch(database, clock, repairs=(relay_clock.bring_forward, pulse_clock.bring_forward))
+    repairs = (relay_clock.bring_forward, relay_clock.let_circuits_be_tried, pulse_clock.bring_forward)
+    clock_watch = ClockWatch(database, clock, repairs=repairs)
     readiness = checks(
         database=database,
         node=node,

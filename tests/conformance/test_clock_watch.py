@@ -9,11 +9,15 @@ import sqlalchemy as sa
 
 from dorkos.clock import ManualClock
 from dorkos.clock_watch import ClockWatch
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.pulse import pulse_runs
+from dorkos.identity.model import OPERATOR
 from dorkos.ids import new_id
 from dorkos.pulse import clock_back as pulse_clock
+from dorkos.relay import breaker, endpoints
 from dorkos.relay import clock_back as relay_clock
+from dorkos.relay.model import LetterFilter
+from dorkos.setting_groups.relay import RelaySettings
 from dorkos.vocabulary import RunState
 from tests.relay.post_office import ADA, INBOX, PostOffice, post_office
 
@@ -31,7 +35,8 @@ async def office(db: Database, clock: ManualClock) -> PostOffice:
 
 def watch(db: Database, clock: ManualClock) -> ClockWatch:
     """That of a server which has just started."""
-    return ClockWatch(db, clock, repairs=(relay_clock.bring_forward, pulse_clock.bring_forward))
+    repairs = (relay_clock.bring_forward, relay_clock.let_circuits_be_tried, pulse_clock.bring_forward)
+    return ClockWatch(db, clock, repairs=repairs)
 
 
 async def claimable(office: PostOffice) -> list[str]:
@@ -87,6 +92,48 @@ async def test_what_was_stored_while_the_clock_was_ahead_does_not_wait_for_it(
     clock.advance(timedelta(seconds=1))
     assert held.message_id in await claimable(office)
     assert taken[0] == held.message_id
+
+
+async def test_what_was_put_back_while_the_clock_was_ahead_does_not_wait_for_it(
+    office: PostOffice, db: Database, clock: ManualClock
+) -> None:
+    """A dead letter is old, and so is its delivery; only when it is due comes from the wrong clock."""
+    loop = watch(db, clock)
+    await loop.work()
+    await office.send()
+    held = await office.claim_one()
+    await office.relay.nack(ADA, INBOX, *held, delay=timedelta(), reject=True)
+    (letter,) = await office.relay.letters.newest_first(LetterFilter(), limit=10)
+    clock.advance(HOUR)
+    await loop.work()
+    await office.relay.letters.redrive(OPERATOR, letter.id)
+    clock.advance(-HOUR)
+    assert await claimable(office) == []
+    await loop.work()
+    assert await claimable(office) == [held[0]]
+
+
+async def test_a_circuit_that_a_clock_ahead_has_opened_is_tried_when_it_was_set_right(
+    office: PostOffice, db: Database, clock: ManualClock
+) -> None:
+    """The mailbox would take nothing for as long as the clock was wrong."""
+    loop = watch(db, clock)
+    clock.advance(HOUR)
+    await loop.work()
+    settings = RelaySettings.model_validate({"breakerFailures": 1})
+
+    def fault(tx: Transaction) -> None:
+        breaker.fault(tx, endpoints.get(tx, INBOX).id, "on purpose", settings, subject=INBOX)
+
+    await db.write(fault)
+    clock.advance(-HOUR)
+    assert (await office.send()).delivered_to == 0
+    await loop.work()
+    assert (await office.send()).delivered_to == 1
+    # One is tried; it opens again for its cooldown by the clock of now.
+    assert (await office.send()).delivered_to == 0
+    await loop.work()
+    assert (await office.send()).delivered_to == 0
 
 
 async def test_a_jump_back_while_no_server_ran_is_seen_at_the_start(
