@@ -188,6 +188,8 @@ async def test_a_refusal_before_anything_is_changed_runs_nobody_again(db: Databa
 
     def refuse(tx: Transaction) -> None:
         tx.run(FIND, {"of_key": "k1"})
+        tx.run(ALTER, {"of_key": "k3", "to": "new"})
+        tx.run_many(ALTER, [{"of_key": "k3", "to": "new"}, {"of_key": "k4", "to": "new"}])
         tx.emit("system.node.stopped", "never")
         raise DorkError(ErrorCode.CONFLICT, "No.")
 

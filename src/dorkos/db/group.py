@@ -70,15 +70,15 @@ class Group:
         """
         self._make_way(prepared, of)
         answer = prepared.run(self.connection, values)
-        # Where nothing fits the condition of a change, nothing was changed.
-        self.has_written |= bool(prepared.writes) and (bool(answer) or not prepared.answers)
+        self._note_written(prepared, bool(answer))
         return answer
 
     def run_many(self, prepared: Prepared, many: Sequence[Mapping[str, Any]]) -> list[Rows]:
         """Run one hot statement for each of several values; what each of them answers."""
         self._make_way(prepared)
-        self.has_written |= bool(prepared.writes)
-        return prepared.run_many(self.connection, many)
+        answers = prepared.run_many(self.connection, many)
+        self._note_written(prepared, any(answers))
+        return answers
 
     def add(self, prepared: Prepared, values: Mapping[str, Any]) -> None:
         """Insert or change a row, at the latest before the commit."""
@@ -130,6 +130,10 @@ class Group:
         for prepared in sorted(waiting, key=lambda each: each.rank):
             self._forget(prepared)
             prepared.run_many(self.connection, waiting[prepared])
+
+    def _note_written(self, prepared: Prepared, has_answered: bool) -> None:
+        # Where nothing fits the condition of a change, nothing was changed.
+        self.has_written |= bool(prepared.writes) and (has_answered or not prepared.answers)
 
     def _make_way(self, prepared: Prepared, of: Part | None = None) -> None:
         """Before a hot statement: write what it could see, and forget what it changes."""
