@@ -183,4 +183,6 @@ def test_the_page_on_adapters_works_as_written(tmp_path: Path) -> None:
         assert '"ok":true' in done.stdout
         with server.client() as client:
             inbox = client.get("/api/relay/endpoints/relay.human.ada/inbox").json()
-        assert inbox["messages"][0]["payload"]["data"] == {"build": "green"}
+        # Before or after the file that was dropped, for which the server looks once a second.
+        payloads = [message["payload"] for message in inbox["messages"]]
+        assert {"build": "green"} in [payload.get("data") for payload in payloads]
