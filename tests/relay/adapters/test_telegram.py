@@ -17,6 +17,8 @@ from dorkos.db.schema.relay import relay_messages
 from dorkos.db.schema.system import events
 from dorkos.identity.model import OPERATOR
 from dorkos.relay.adapters import store
+from dorkos.relay.adapters.telegram import sending
+from dorkos.relay.inbox import DELIVERIES, delivery_of
 from dorkos.relay.model import LetterFilter
 from dorkos.testing import create_test_db
 from dorkos.vocabulary import (
@@ -208,6 +210,24 @@ async def test_what_may_have_been_shown_is_never_sent_again(
     assert (await there.next_shown())["text"] == "next"
 
 
+@pytest.mark.parametrize(
+    "answer", ["drop", {"ok": False, "error_code": 403, "description": "Forbidden: bot was blocked"}]
+)
+async def test_what_a_person_puts_back_is_sent_again(
+    here: Bench, there: ScriptedBotApi, answer: object
+) -> None:
+    """It is said to have been shown or not; who puts it back wants it shown."""
+    await add(here, there)
+    there.answers.append(answer)
+    sent = await here.office.send("the release is out", to=CHAT, caller=ADA)
+    assert await settled(here, sent.message_id) is DeliveryStatus.FAILED
+    await there.next_shown()
+    (letter,) = await here.office.relay.letters.newest_first(LetterFilter(), limit=10)
+    await here.office.relay.letters.redrive(OPERATOR, letter.id)
+    assert await settled(here, sent.message_id) is DeliveryStatus.DELIVERED
+    assert (await there.next_shown())["text"] == "the release is out"
+
+
 async def test_a_server_that_died_while_sending_does_not_send_again(
     here: Bench, there: ScriptedBotApi
 ) -> None:
@@ -219,9 +239,9 @@ async def test_a_server_that_died_while_sending_does_not_send_again(
 
     def died(tx: object) -> None:
         delivery = tx.execute(  # type: ignore[attr-defined]  # A transaction.
-            sa.text("SELECT id FROM relay_index WHERE message_id = :message"), {"message": sent.message_id}
-        ).scalar_one()
-        store.mark(tx, "bot", AdapterMarkKind.SENT, delivery, sent.message_id)  # type: ignore[arg-type]  # The same.
+            DELIVERIES.where(relay_messages.c.id == sent.message_id)
+        ).one()
+        store.mark(tx, "bot", AdapterMarkKind.SENT, sending(delivery_of(delivery)))  # type: ignore[arg-type]  # The same.
         tx.execute(  # type: ignore[attr-defined]  # The same.
             sa.text("UPDATE relay_messages SET subject = :to WHERE id = :message"),
             {"to": CHAT, "message": sent.message_id},

@@ -2,7 +2,8 @@
 
 In: each message once, by its number in its chat, together with how far the updates were read. Out: at most
 once, because a person reads it. A mark is stored before a message is sent; if the server dies in between,
-the message is not sent again but becomes a dead letter that says so.
+the message is not sent again but becomes a dead letter that says so. A person who puts that back decides
+that it may be shown, perhaps a second time.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class TelegramBot:
         if not text.strip():
             return Never("The message has no text to show.")
         begun = await self._database.write(
-            lambda tx: store.mark(tx, self._adapter.id, AdapterMarkKind.SENT, delivery.id, message.id)
+            lambda tx: store.mark(tx, self._adapter.id, AdapterMarkKind.SENT, sending(delivery), message.id)
         )
         if not begun:
             return Unknown(
@@ -122,7 +123,7 @@ class TelegramBot:
 
     async def _unmark(self, delivery: Delivery) -> None:
         """It has become certain that nothing was shown."""
-        await self._database.write(lambda tx: store.unmark(tx, self._adapter.id, delivery.id))
+        await self._database.write(lambda tx: store.unmark(tx, self._adapter.id, sending(delivery)))
 
     async def _take(self, update: Any, after: int) -> None:
         """Store what an update says, together with how far was read."""
@@ -173,3 +174,9 @@ class TelegramBot:
                 tx.emit("relay.adapter.refused", self._adapter.id, data)
 
         await self._database.write(change)
+
+
+def sending(delivery: Delivery) -> str:
+    """The mark of a message that is about to be sent. What a person puts back gets another place in the
+    mailbox, and so another mark."""
+    return f"{delivery.id}:{delivery.position}"
