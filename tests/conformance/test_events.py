@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from operator import methodcaller
 
 import pytest
 
 from dorkos.db.database import Database
+from dorkos.db.schema.system import events
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.events import Cursor, Event, EventFeed
 
@@ -63,6 +65,33 @@ async def test_a_cursor_continues_without_gap_and_without_repetition(db: Databas
     late = EventFeed(db, interval_s=3600)
     await late.start()
     assert everything == await take(late, 8, start)
+    await feed.stop()
+    await late.stop()
+
+
+async def test_nobody_gets_ahead_of_the_feed(db: Database, feed: EventFeed) -> None:
+    """Also not who reads from the table, because memory does not go back so far: where a token ended, its
+    streams are closed when the feed comes to that, before anything younger is sent."""
+    await emit(db, "a", "b")
+    late = EventFeed(db, interval_s=3600)
+    late.worked.enable()
+    await late.start()
+    await late.worked.wait()
+    end = late.credential_end
+    # As another server stores it: nobody here is told to look.
+    kinds = ("system.token.revoked", "system.node.started")
+    await db.write(
+        lambda tx: [
+            tx.execute(events.insert(), {"kind": kind, "entity_id": kind, "at": tx.now(), "data": {}})
+            for kind in kinds
+        ]
+    )
+    async with aclosing(late.pages(Cursor(late.head.epoch, 0))) as pages:
+        assert [event.entity_id for event in await anext(pages)] == ["a", "b"]
+        assert not end.is_set()
+        late.wake()
+        assert [event.kind for event in await anext(pages)] == list(kinds)
+        assert end.is_set()
     await feed.stop()
     await late.stop()
 
