@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
@@ -138,6 +139,28 @@ async def test_acks_at_once_have_an_answer_each(office: PostOffice) -> None:
     acked = (await stored(office.db, sent[0])).events
     assert acked.count("relay.delivery.acked") == 1
     await assert_counters_hold(office.db)
+
+
+async def test_what_is_claimed_for_a_caller_that_has_gone_is_given_back(office: PostOffice) -> None:
+    """The change was on its way when the caller went: nothing is held for nobody, and no attempt is lost."""
+    sent = [(await office.send(number)).message_id for number in range(2)]
+    release = threading.Event()
+    first = asyncio.ensure_future(office.db.write(lambda tx: release.wait(30)))
+    gone = asyncio.ensure_future(office.relay.claim(ADA, INBOX, limit=2))
+    await asyncio.wait([first, gone], timeout=0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    release.set()
+    await first
+    await office.relay.stop()
+
+    claim = await office.relay.claim(ADA, INBOX, limit=2)
+    assert [(each.message.id, each.attempts) for each in claim.deliveries] == [(sent[0], 1), (sent[1], 1)]
+    assert (await stored(office.db, sent[0])).events[1:] == [
+        "relay.delivery.claimed",
+        "relay.delivery.nacked",
+        "relay.delivery.claimed",
+    ]
 
 
 async def test_an_expired_lease_is_claimed_again(office: PostOffice, clock: ManualClock) -> None:

@@ -33,6 +33,7 @@ from dorkos.relay import (
     settlement,
     waterfall,
 )
+from dorkos.relay.abandoned import Abandoned
 from dorkos.relay.access import AccessControl
 from dorkos.relay.acks import Ack
 from dorkos.relay.conversations import Conversations
@@ -90,6 +91,7 @@ class RelayService:
         self._database = database
         self._clock = clock
         self._wakeups = Wakeups(feed)
+        self._abandoned = Abandoned(database)
         self.access = AccessControl(database)
         self._gates = Gates(self.access, budgets, routes)
         self.conversations = Conversations(database, clock, self._wakeups, self.publish_in)
@@ -118,6 +120,7 @@ class RelayService:
     async def stop(self) -> None:
         """End the waits of long polls and the loops. Publishing and claiming still work. Safe to repeat."""
         self._wakeups.end()
+        await self._abandoned.settled()
         for loop in self.loops:
             await loop.stop()
 
@@ -257,7 +260,8 @@ class RelayService:
         While the fleet is on hold nothing is claimed: the wait goes on, and if the hold outlasts it this
         raises `fleet_on_hold`, for the mailbox may well hold something. Raises `forbidden` for another's
         mailbox, `endpoint_not_found` for one that is not open, and `token_invalid` when the caller's token
-        ends during the wait: nothing is claimed for nobody.
+        ends during the wait. Nothing is claimed for nobody: what is claimed for a caller that has gone away
+        is given back at once.
         """
         _must_own(caller, subject)
         duration = timedelta(seconds=lease_s or self.settings.lease_seconds)
@@ -267,7 +271,7 @@ class RelayService:
         while True:
             mark = self._wakeups.mark()
             lease = Lease(caller.run_id or caller.subject, caller.subject, new_id(), duration)
-            claim = await self._database.write(partial(look, lease=lease))
+            claim = await self._abandoned.claim(partial(look, lease=lease), actor=caller.subject)
             look = partial(look, has_waited=True)
             if claim.deliveries:
                 return claim
