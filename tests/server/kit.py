@@ -241,7 +241,7 @@ STOPPED_WITHIN_S = 30.0
 
 async def settled(served: Served, condition: Callable[[], bool]) -> None:
     """Keep the server's loop turning until the condition holds."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await served.client.get("/api/health")
 
@@ -274,7 +274,7 @@ async def connected(url: str) -> AsyncGenerator[tuple[asyncio.StreamReader, asyn
     address = httpx.URL(url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield reader, writer
     finally:
         writer.close()

@@ -55,7 +55,7 @@ class Bench:
 
     async def until(self, look: Callable[[], Awaitable[T | None]]) -> T:
         """Look now and after each event, until there is something to see."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             mark = self.feed.head
             found = await look()
             if found is not None:

@@ -51,7 +51,7 @@ class ScriptedBotApi:
 
     async def next_shown(self) -> dict[str, Any]:
         """The next message that the bot was told to show."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.shown.get()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

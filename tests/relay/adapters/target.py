@@ -30,7 +30,7 @@ class Target:
 
     async def next(self) -> Received:
         """The next request that came."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.received.get()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
