@@ -169,18 +169,26 @@ async def test_over_stdio_the_server_may_come_back_elsewhere(server: ServerProce
 
 
 def answers_over_stdio(environment: Mapping[str, str], *requests: Mapping[str, object]) -> list[Any]:
-    """What `dorkos mcp` answers to these requests; at the end of its input it has to end well."""
-    done = subprocess.run(
+    """What `dorkos mcp` answers to these requests; at the end of its input it has to end well.
+
+    Its input ends when all is answered: after that it waits for seconds only, which a busy machine may need.
+    """
+    with subprocess.Popen(
         [sys.executable, "-m", "dorkos", "mcp"],
-        input="\n".join(json.dumps({"jsonrpc": "2.0", **request}) for request in requests),
         env=dict(environment),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    ) as bridge:
+        assert bridge.stdin is not None
+        assert bridge.stdout is not None
+        bridge.stdin.writelines(json.dumps({"jsonrpc": "2.0", **request}) + "\n" for request in requests)
+        bridge.stdin.flush()
+        answers = [json.loads(bridge.stdout.readline()) for _ in requests]
+        assert bridge.communicate(timeout=60) == ("", "")
+    assert bridge.returncode == 0
+    return answers
 
 
 def test_over_stdio_a_credential_that_fails_is_never_the_operators(server: ServerProcess) -> None:
@@ -221,9 +229,13 @@ _AGENT = f"""if True:
         ask(6, "tools/call", name="relay_send", arguments={{
             "subject": "relay.human.kim", "payload": "hi", "from": "relay.human.operator"}}),
     ]
-    done = subprocess.run([sys.executable, "-m", "dorkos", "mcp"], input="\\n".join(lines),
-        capture_output=True, text=True, env={{**os.environ, "PYTHONPATH": {_PACKAGE!r}}})
-    print(done.stdout, done.stderr, flush=True)
+    bridge = subprocess.Popen([sys.executable, "-m", "dorkos", "mcp"], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, env={{**os.environ, "PYTHONPATH": {_PACKAGE!r}}})
+    for line in lines:
+        print(line, file=bridge.stdin, flush=True)
+    for _ in lines:
+        print(bridge.stdout.readline(), flush=True)
+    bridge.communicate()
 """
 
 
