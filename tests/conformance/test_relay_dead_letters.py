@@ -12,9 +12,10 @@ from dorkos.clock import ManualClock
 from dorkos.db.database import Database
 from dorkos.db.schema.relay import relay_index, relay_messages
 from dorkos.errors import DorkError, ErrorCode
-from dorkos.identity.model import OPERATOR
+from dorkos.identity.model import OPERATOR, Caller
 from dorkos.ids import new_id
 from dorkos.relay.model import DeadLetter, LetterFilter
+from dorkos.relay.redrive import Redriven
 from dorkos.relay.rules import NewRule
 from dorkos.vocabulary import DeadLetterReason, DeliveryStatus, PublishOutcome, RuleAction
 from tests.relay.post_office import ADA, BOB, INBOX, PostOffice, assert_counters_hold, post_office, stored
@@ -141,6 +142,24 @@ async def test_redriving_by_filter_takes_the_oldest_that_agree(
     assert [each.reason for each in await letters(office)] == ["no_recipient", "rejected"]
     one = await office.relay.letters.redrive_all(OPERATOR, EVERY, limit=1)
     assert [each.letter.id for each in one] == [young.id]
+
+
+async def test_one_that_is_taken_away_meanwhile_does_not_stop_the_others(
+    office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is put back in a change of its own, and in between somebody may purge the next."""
+    first, second, third = [await reject(office) for _ in range(3)]
+    again = office.relay.letters.redrive
+
+    async def slowly(caller: Caller, letter_id: str) -> Redriven:
+        if letter_id == first.id:
+            await office.relay.letters.purge(OPERATOR, second.id)
+        return await again(caller, letter_id)
+
+    monkeypatch.setattr(office.relay.letters, "redrive", slowly)
+    done = await office.relay.letters.redrive_all(OPERATOR, EVERY, limit=10)
+    assert [each.letter.id for each in done] == [first.id, third.id]
+    assert await letters(office) == []
 
 
 async def test_lists_take_every_part_of_a_filter(office: PostOffice) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dorkos.db.database import Database, Transaction
+from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import Caller
 from dorkos.relay import deadletters, removal
 from dorkos.relay.access import AccessControl
@@ -38,11 +39,19 @@ class DeadLetters:
         return await self._database.write(partial(self._redrive, letter_id=letter_id, caller=caller))
 
     async def redrive_all(self, caller: Caller, which: LetterFilter, *, limit: int) -> list[Redriven]:
-        """Put up to `limit` back, the oldest first, each in a change of its own."""
+        """Put up to `limit` back, the oldest first, each in a change of its own. One that somebody else takes
+        away meanwhile is left out."""
         found = await self._database.read(
             lambda connection: deadletters.oldest_ids(connection, which, limit=limit)
         )
-        return [await self.redrive(caller, each) for each in found]
+        done = []
+        for each in found:
+            try:
+                done.append(await self.redrive(caller, each))
+            except DorkError as refusal:
+                if refusal.code is not ErrorCode.DEAD_LETTER_NOT_FOUND:
+                    raise
+        return done
 
     async def purge(self, caller: Caller, letter_id: str) -> Removed:
         """Take one away for good, and its message if nothing else is known of it.
