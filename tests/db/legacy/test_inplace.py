@@ -318,7 +318,8 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(name: str, point: str, tmp
     else:
         assert _is_whole_old(seen, name)
     if point in ("reading", "building", "built", "kept"):
-        assert {path: content_of(home).get(path) for path in before} == before
+        after = content_of(home)
+        assert {path: after.get(path) for path in before} == before
     _open(home)
     assert verify_sqlite(home / "dork.db") == []
     assert {table: len(rows) for table, rows in dump_of(home / "dork.db").items()} == {
