@@ -8,7 +8,6 @@ key, which both engines sort alike, and they are streamed, so that memory does n
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -94,12 +93,7 @@ def stream(connection: sa.Connection, shape: Shape, *, after: PlainRow | None = 
     if after is not None:
         key = sa.tuple_(*(sa.column(name) for name in shape.key))
         statement = statement.where(key > sa.tuple_(*(sa.literal(value) for value in after)))
-    if shape.table == system_state.name:
-        statement = statement.where(
-            sa.column("key").not_in(LOCAL_FACTS),
-            sa.not_(sa.column("key", sa.Text).startswith(LOCAL_FACTS_PREFIX)),
-        )
-    result = connection.execute(statement, execution_options={"yield_per": _FETCH})
+    result = connection.execute(_of_the_user(statement, shape), execution_options={"yield_per": _FETCH})
     try:
         for page in result.partitions():
             yield from map(tuple, page)
@@ -109,8 +103,18 @@ def stream(connection: sa.Connection, shape: Shape, *, after: PlainRow | None = 
 
 def is_empty(connection: sa.Connection, shape: Shape) -> bool:
     """Whether the table has no row but local facts."""
-    with closing(stream(connection, shape)) as rows:
-        return next(rows, None) is None
+    any_row: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(sa.table(shape.table)).limit(1)
+    return connection.execute(_of_the_user(any_row, shape)).first() is None
+
+
+def _of_the_user(statement: sa.Select[Any], shape: Shape) -> sa.Select[Any]:
+    """The same without local facts."""
+    if shape.table != system_state.name:
+        return statement
+    return statement.where(
+        sa.column("key").not_in(LOCAL_FACTS),
+        sa.not_(sa.column("key", sa.Text).startswith(LOCAL_FACTS_PREFIX)),
+    )
 
 
 def count_rows(connection: sa.Connection, shape: Shape) -> int:
