@@ -13,8 +13,10 @@ from dorkos.db.database import Database
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.fleet import FleetService
 from dorkos.identity.model import Caller
+from dorkos.ids import new_id
+from dorkos.relay.model import Envelope
 from dorkos.vocabulary import DeliveryStatus, FleetMode, RunReason, RunState
-from tests.relay.post_office import ADA, INBOX, PostOffice, assert_counters_hold, post_office, stored
+from tests.relay.post_office import ADA, BOB, INBOX, PostOffice, assert_counters_hold, post_office, stored
 
 HOLDING = (FleetMode.HOLD, FleetMode.STOP)
 LONG_MS = 600_000
@@ -234,3 +236,22 @@ async def test_nothing_expires_while_on_hold(office: PostOffice, clock: ManualCl
     await office.relay.expiry.work()
     assert (await stored(office.db, receipt.message_id)).reasons == ["expired"]
     await assert_counters_hold(office.db)
+
+
+async def test_mailboxes_of_replies_stay_open_while_on_hold(
+    office: PostOffice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: they are looked for once in a while, not without a pause until the hold ends."""
+    monkeypatch.setattr("dorkos.relay.expiry._CLOSED_MAX", 1)
+    for _ in range(2):
+        question = Envelope(id=new_id(), subject=INBOX, payload='"?"')
+        await office.relay.conversations.ask(BOB, question, within=timedelta(seconds=1))
+    await put(office, FleetMode.HOLD)
+    clock.advance(timedelta(minutes=1))
+    async with asyncio.timeout(30):
+        await office.relay.expiry.work()
+    assert len(await office.relay.endpoints()) == 3
+
+    await put(office, FleetMode.RUNNING)
+    await office.relay.expiry.work()
+    assert [each.subject for each in await office.relay.endpoints()] == [INBOX]

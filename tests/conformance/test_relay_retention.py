@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +24,7 @@ from dorkos.db.schema.relay import (
 )
 from dorkos.identity.model import OPERATOR
 from dorkos.ids import UlidFactory, new_id
-from dorkos.relay import retention
+from dorkos.relay import removal, retention
 from dorkos.relay.model import Envelope, LetterFilter
 from dorkos.relay.redrive import redrive
 from dorkos.relay.replies import address_of
@@ -131,6 +133,26 @@ async def test_nothing_is_taken_while_the_fleet_is_on_hold(office: PostOffice, c
     await office.db.write(lambda tx: fleet.change(tx, FleetMode.HOLD, reason="a look", actor="x"))
     await office.relay.retention.work()
     assert await rows(office.db, relay_messages) == 1
+
+
+async def test_a_hold_that_comes_in_the_middle_ends_the_pass(
+    office: PostOffice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is found again and again, and would be looked for until the hold is lifted."""
+    monkeypatch.setattr("dorkos.relay.removal.CHUNK", 1)
+    for _ in range(3):
+        await deliver(office)
+    clock.advance(40 * DAY)
+    take = removal.remove_delivered
+
+    def once(tx: Transaction, ids: Sequence[str], **told: Any) -> None:
+        take(tx, ids, **told)
+        fleet.change(tx, FleetMode.HOLD, reason="a look", actor="x")
+
+    monkeypatch.setattr("dorkos.relay.removal.remove_delivered", once)
+    async with asyncio.timeout(30):
+        await office.relay.retention.work()
+    assert await rows(office.db, relay_messages) == 2
 
 
 async def test_keys_are_given_free_after_a_day(office: PostOffice, clock: ManualClock) -> None:

@@ -43,9 +43,8 @@ class Expiry(Loop):
                 break
         while not self.stopping:
             over = await self._database.read(partial(_over, now=self._clock.now()))
-            if over:
-                await self._database.write(partial(_close, endpoint_ids=over))
-            if len(over) < _CLOSED_MAX:
+            # Fewer may be closed than were found: the fleet may be on hold, or the database's clock behind.
+            if not over or await self._database.write(partial(_close, endpoint_ids=over)) < _CLOSED_MAX:
                 break
         return None
 
@@ -60,10 +59,12 @@ def _over(connection: sa.Connection, now: datetime) -> list[str]:
     return list(connection.execute(statement.order_by(e.c.expires_at).limit(_CLOSED_MAX)).scalars())
 
 
-def _close(tx: Transaction, endpoint_ids: list[str]) -> None:
-    """Close them. What waits there stays readable, and expires by itself."""
-    if fleet.gate(tx).starts:
-        endpoints.mark_closed(tx, sa.and_(e.c.id.in_(endpoint_ids), e.c.expires_at < tx.now()), actor=None)
+def _close(tx: Transaction, endpoint_ids: list[str]) -> int:
+    """Close them; how many were. What waits there stays readable, and expires by itself."""
+    if not fleet.gate(tx).starts:
+        return 0
+    which = sa.and_(e.c.id.in_(endpoint_ids), e.c.expires_at < tx.now())
+    return len(endpoints.mark_closed(tx, which, actor=None))
 
 
 def _bury(tx: Transaction) -> int:

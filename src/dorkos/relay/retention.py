@@ -76,8 +76,8 @@ class RelayRetention(Loop):
         for kind in self._kinds(now):
             while not self.stopping:
                 found = await self._database.read(kind.find)
-                if found:
-                    await self._database.write(partial(_take_away, take=kind.take, ids=found))
+                if not found or not await self._database.write(partial(_take_away, kind=kind, ids=found)):
+                    break
                 if len(found) < removal.CHUNK:
                     break
         await self._indexer.clean()
@@ -101,9 +101,12 @@ class RelayRetention(Loop):
         )
 
 
-def _take_away(tx: Transaction, take: _Take, ids: Sequence[str]) -> None:
-    if gate(tx).starts:
-        take(tx, ids)
+def _take_away(tx: Transaction, kind: _Kind, ids: Sequence[str]) -> bool:
+    """Take them, unless the fleet was put on hold meanwhile; whether to go on."""
+    if not gate(tx).starts:
+        return False
+    kind.take(tx, ids)
+    return True
 
 
 def _delivered(connection: sa.Connection, before: datetime) -> Sequence[str]:
