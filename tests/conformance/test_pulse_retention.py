@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from dorkos.clock import ManualClock
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.db.schema.pulse import pulse_run_output, pulse_runs, pulse_schedules, pulse_slots
 from dorkos.fleet import change
 from dorkos.ids import new_id
+from dorkos.pulse import retention
 from dorkos.pulse.model import Claim, Outcome, OutputChunk, Schedule
 from dorkos.pulse.retention import Removed, Retention
 from dorkos.setting_groups.pulse import SchedulerSettings
@@ -122,6 +124,35 @@ async def test_what_has_not_ended_is_never_taken(shop: Workshop, clock: ManualCl
     clock.advance(timedelta(days=20))
     await shop.pulse.retention.work()
     assert await rows(shop) == (1, 1, 3, 1)
+
+
+async def test_a_slot_that_is_just_attempted_again_stays(
+    shop: Workshop, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was old and at rest when it was found: a run at work would go with it."""
+    made = await shop.schedule()
+    await fire(shop, clock, 5)
+    delete = retention._delete
+
+    def late(tx: Transaction, *, table: sa.Table, ids: Sequence[str]) -> int:
+        again = {
+            "id": new_id(),
+            "schedule_id": made.id,
+            "slot_id": ids[0],
+            "attempt": 2,
+            "status": RunState.QUEUED,
+            "prompt": "again",
+            "chain_id": new_id(),
+            "created_at": tx.now(),
+        }
+        tx.execute(pulse_runs.insert(), again)
+        return delete(tx, table=table, ids=ids)
+
+    monkeypatch.setattr(retention, "_delete", late)
+    shop.pulse.retention.pruned.enable()
+    await shop.pulse.retention.work()
+    assert await shop.pulse.retention.pruned.wait() == Removed(slots=1)
+    assert len(await instants(shop, made)) == 4
 
 
 async def test_a_deleted_schedule_goes_when_its_time_is_over(shop: Workshop, clock: ManualClock) -> None:

@@ -115,15 +115,22 @@ class Retention(Loop):
 
     async def _remove(self, table: sa.Table, ids: Sequence[str]) -> int:
         """Delete rows by id; what hangs on them goes along."""
+        removed = 0
         for start in range(0, len(ids), _CHUNK):
             if self.stopping:
-                return start
-            await self._database.write(partial(_delete, table=table, ids=ids[start : start + _CHUNK]))
-        return len(ids)
+                break
+            removed += await self._database.write(
+                partial(_delete, table=table, ids=ids[start : start + _CHUNK])
+            )
+        return removed
 
 
-def _delete(tx: Transaction, *, table: sa.Table, ids: Sequence[str]) -> None:
-    tx.execute(table.delete().where(table.c.id.in_(ids)))
+def _delete(tx: Transaction, *, table: sa.Table, ids: Sequence[str]) -> int:
+    which: sa.ColumnElement[bool] = table.c.id.in_(ids)
+    if table is pulse_slots:
+        # Another attempt may have begun since the slot was found, such as one that a person asked for.
+        which = sa.and_(which, ~_at_work())
+    return tx.execute(table.delete().where(which)).rowcount
 
 
 def _schedules(connection: sa.Connection, *, after: str) -> list[str]:
@@ -135,13 +142,17 @@ def _active() -> sa.ColumnElement[bool]:
     return _R.status.in_(ACTIVE_RUN_STATES)
 
 
+def _at_work() -> sa.ColumnElement[bool]:
+    """The condition of a slot of which an attempt waits or is at work."""
+    return sa.select(_R.id).where(_R.slot_id == _L.id, _active()).exists()
+
+
 def _old_slots(connection: sa.Connection, schedule_id: str, keep: _Keep) -> list[str]:
     of_schedule = _L.schedule_id == schedule_id
     newest = sa.select(_L.due_at).where(of_schedule).order_by(_L.due_at.desc())
     oldest_kept = connection.execute(newest.offset(keep.count - 1).limit(1)).scalar()
     since = keep.since if oldest_kept is None else max(oldest_kept, keep.since)
-    at_work = sa.select(_R.id).where(_R.slot_id == _L.id, _active()).exists()
-    found = sa.select(_L.id).where(of_schedule, _L.through_at < since, ~at_work)
+    found = sa.select(_L.id).where(of_schedule, _L.through_at < since, ~_at_work())
     return list(connection.execute(found.order_by(_L.through_at).limit(_FOUND_MAX)).scalars())
 
 
