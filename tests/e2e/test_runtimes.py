@@ -139,6 +139,9 @@ def test_a_server_that_is_killed_leaves_no_agent_behind(tmp_path: Path) -> None:
         run_id = at.event("pulse.run.started")["entityId"]
         left = started_by(at.server)
         assert len(left) >= 2  # The driver and the program of Claude.
+        # It was told before the model was asked, and is stored a moment later.
+        while not at.get(f"/api/pulse/runs/{run_id}")["sessionId"]:
+            pass
         at.server.kill()
         _, alive = psutil.wait_procs(left, timeout=60)
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
