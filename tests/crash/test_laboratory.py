@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from tests.crash.laboratory.disturbances import full_disk, kill, read_only, torn_log, wrong_clock
+from dorkos.db.engine import sqlite_driver
+from tests.crash.laboratory.disturbances import (
+    checkpointed,
+    full_disk,
+    kill,
+    read_only,
+    torn_log,
+    wrong_clock,
+)
 from tests.crash.laboratory.experiment import experiment
 from tests.crash.laboratory.world import SqliteWorld
 
@@ -22,3 +31,16 @@ def test_every_promise_is_kept_through_whatever_is_done_to_a_server(tmp_path: Pa
     assert report.broken == []
     idle = [promise.words for promise in report.promises[:-1] if not promise.kept]
     assert idle == []
+
+
+def test_a_log_is_cut_where_a_crash_may(tmp_path: Path) -> None:
+    """What a checkpoint has copied was synced before: without it a database is torn indeed."""
+    path = tmp_path / "dork.db"
+    with contextlib.closing(sqlite_driver().connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (x)")
+        assert checkpointed(path) == 0
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        assert checkpointed(path) == Path(f"{path}-wal").stat().st_size
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert checkpointed(path) == 0  # The log has begun anew.

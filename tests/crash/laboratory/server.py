@@ -7,15 +7,19 @@ Everything else is the real program. What is bad stands in the environment and i
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
+import dorkos.db
 from dorkos.cli.main import main
 from dorkos.clock import SystemClock
+from dorkos.db.engine import sqlite_driver
 
 # A file that holds the seconds by which the wall clock is wrong. It may change at any time.
 SKEW = "LABORATORY_SKEW"
@@ -42,6 +46,12 @@ def _leave_no_room(pages: int) -> None:
 
 
 def _become(user: int) -> None:
+    # Whatever is loaded later may lie where this user cannot come: a start would fail for want of that.
+    for name in ("dorkos.serving", "alembic.operations", "alembic.runtime.migration", "filelock"):
+        importlib.import_module(name)
+    for module in pkgutil.iter_modules(dorkos.db.__path__, "dorkos.db."):
+        importlib.import_module(module.name)
+    sqlite_driver()
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
