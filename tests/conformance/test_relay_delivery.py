@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from dorkos.clock import ManualClock
-from dorkos.db.database import Database
+from dorkos.db.database import Database, Transaction
 from dorkos.errors import DorkError, ErrorCode
 from dorkos.identity.model import OPERATOR
 from dorkos.ids import new_id
 from dorkos.relay import delivery
+from dorkos.relay.acks import Ack
 from dorkos.relay.model import LetterFilter
 from dorkos.vocabulary import DeliveryStatus
 from tests.conformance.test_relay_together import at_once
@@ -100,7 +102,7 @@ async def test_a_second_ack_is_told_that_there_was_a_first(office: PostOffice) -
     await assert_counters_hold(office.db)
 
 
-async def test_acks_at_once_have_an_answer_each(office: PostOffice) -> None:
+async def test_acks_at_once_have_an_answer_each(office: PostOffice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of one commit are settled together: the good ones, one that comes twice, and some that hold
     nothing; and the mailbox is counted down by those that were."""
     sent = [(await office.send(number)).message_id for number in range(5)]
@@ -117,7 +119,16 @@ async def test_acks_at_once_have_an_answer_each(office: PostOffice) -> None:
         (INBOX, new_id(), token),
         (INBOX, sent[3], token),
     ]
+    rounds: list[int] = []
+    settle = Ack.together
+
+    def counted(tx: Transaction, changes: Sequence[Ack]) -> list[DorkError | None]:
+        rounds.append(len(changes))
+        return settle(tx, changes)
+
+    monkeypatch.setattr(Ack, "together", staticmethod(counted))
     answers = await at_once(office.db, [office.relay.ack(OPERATOR, *each) for each in asked])
+    assert rounds == [len(asked)]
     assert [answer and answer.code for answer in answers] == [
         None,
         ErrorCode.LEASE_LOST,
